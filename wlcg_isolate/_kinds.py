@@ -1,0 +1,100 @@
+"""
+The closed list of words that say what went wrong, and what each one means.
+
+Rules:
+
+1. Every `Problem.kind` and every `Outcome.kind` is a key of `KINDS`; a word
+   once published is never renamed.
+2. A kind fixes who failed and where a retry makes sense, so that no caller
+   has to read a message to decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple, Optional
+
+
+class Kind(NamedTuple):
+    """
+    What one kind of failure means.
+
+    Attributes:
+        failed_by: ``"payload"``, ``"runtime"``, ``"policy"``, ``"timeout"``,
+            ``"signal"`` or None for success.
+
+        retry: ``"same-node"``, ``"other-node"``, ``"never"``, or None when
+            only the owner of the payload can tell.
+
+        meaning: One sentence for a person.
+    """
+
+    failed_by: Optional[str]
+    retry: Optional[str]
+    meaning: str
+
+
+_NEVER = "never"
+_OTHER = "other-node"
+_SAME = "same-node"
+
+KINDS: Mapping[str, Kind] = {
+    # What the caller got wrong: the same everywhere.
+    "usage": Kind("policy", _NEVER, "The command line could not be understood."),
+    "request-invalid": Kind("policy", _NEVER, "The request is not readable or holds a value that is not allowed."),
+    "policy-invalid": Kind("policy", _NEVER, "A policy value or file is not readable or not allowed."),
+    "image-not-named": Kind("policy", _NEVER, "The request names neither an image nor a platform."),
+    "image-unknown": Kind("policy", _NEVER, "Policy maps the image reference to no path."),
+    "image-pull-refused": Kind(
+        "policy", _NEVER, "The image reference is a URI; images are not pulled for each payload."
+    ),
+    "image-form-unsupported": Kind("policy", _NEVER, "The image is of a form that this version does not run."),
+    "image-no-shell": Kind("policy", _NEVER, "The image holds no /bin/sh, which starts the payload."),
+    "bind-target-forbidden": Kind("policy", _NEVER, "A bind would hide a part of the image that its system needs."),
+    "bind-source-forbidden": Kind("policy", _NEVER, "A bind would show the payload what it must not see."),
+    "bind-target-duplicate": Kind("policy", _NEVER, "Two required binds want the same target."),
+    "bind-target-impossible": Kind("policy", _NEVER, "A required bind's target does not fit and cannot be created."),
+    "variable-reserved": Kind("policy", _NEVER, "The request sets a variable that the library itself sets."),
+    "variable-forbidden": Kind("policy", _NEVER, "The request asks for a host variable that never passes."),
+    "variable-undeliverable": Kind("policy", _NEVER, "No way is known to deliver this variable unchanged."),
+    "argument-undeliverable": Kind("policy", _NEVER, "No way is known to deliver this argument unchanged."),
+    "trace-visible": Kind("policy", _NEVER, "The payload would see the trace directory."),
+    "workdir-unsafe": Kind("policy", _NEVER, "The working directory is a system directory or holds a planted link."),
+    # What this node lacks: another node may have it.
+    "image-missing": Kind("policy", _OTHER, "The image does not exist on this node."),
+    "image-unreadable": Kind("policy", _OTHER, "The image exists and cannot be read."),
+    "image-no-answer": Kind("policy", _OTHER, "The file system of the image did not answer in time."),
+    "image-wrong-architecture": Kind("policy", _OTHER, "The image is built for another processor architecture."),
+    "workdir-missing": Kind("policy", _OTHER, "The working directory does not exist or is no directory."),
+    "workdir-not-writable": Kind("policy", _OTHER, "The working directory cannot be written."),
+    "bind-source-missing": Kind("policy", _OTHER, "The source of a required bind does not exist."),
+    "bind-source-no-answer": Kind("policy", _OTHER, "The source of a required bind did not answer in time."),
+    "runtime-missing": Kind("policy", _OTHER, "No container runtime was found on this node."),
+    "runtime-broken": Kind("policy", _OTHER, "A container runtime was found and does not work."),
+    "runtime-too-old": Kind("policy", _OTHER, "The container runtime lacks options that isolation needs."),
+    "trace-unwritable": Kind("policy", _OTHER, "The trace record cannot be written."),
+    # What the runtime showed when it was started.
+    "user-namespaces-disabled": Kind("runtime", _OTHER, "The kernel refuses unprivileged user namespaces."),
+    "runtime-privileges": Kind("runtime", _OTHER, "The runtime lacks rights that it asks the kernel for."),
+    "bind-failed": Kind("runtime", _OTHER, "The runtime could not mount a bind."),
+    "image-unusable": Kind("runtime", _OTHER, "The runtime could not open or mount the image."),
+    "fuse-unavailable": Kind("runtime", _OTHER, "The runtime could not use FUSE to mount the image."),
+    "no-space": Kind("runtime", _OTHER, "A disk or quota that the runtime needs is full."),
+    "user-unknown": Kind("runtime", _OTHER, "The user has no entry in the node's user database."),
+    "runtime-option": Kind("runtime", _OTHER, "The runtime does not know an option that was used."),
+    "runtime-vanished": Kind("runtime", _OTHER, "The runtime could not be executed when the payload was to start."),
+    "runtime-killed": Kind("runtime", _SAME, "A signal ended the runtime before the payload started."),
+    "runtime-hung": Kind("runtime", _OTHER, "The runtime did not start the payload in time."),
+    "isolation-incomplete": Kind("runtime", _OTHER, "The container shares a namespace that it must not share."),
+    "runtime-failed": Kind(
+        "runtime", _OTHER, "The runtime ended before the payload started, for a reason not listed here."
+    ),
+    "stopped-before-start": Kind("signal", _SAME, "The pilot was told to stop while the container was being made."),
+    # What became of a payload that did start.
+    "success": Kind(None, None, "The payload ended with exit status 0."),
+    "exit-nonzero": Kind("payload", None, "The payload ended with an exit status other than 0."),
+    "ended-by-signal": Kind("payload", None, "A signal ended the payload; nobody sent it through this library."),
+    "time-limit": Kind("timeout", None, "The payload was stopped because its time limit was over."),
+    "stopped": Kind("signal", None, "The pilot passed on a signal and the payload ended by it."),
+    "runtime-lost": Kind("runtime", _SAME, "The runtime was killed while the payload ran."),
+}

@@ -1,0 +1,227 @@
+"""
+Write a plan down: as arguments, as a shell line, as text, as plain types.
+
+Two ways lead from a plan to a running payload, and both start here:
+
+* `launch_argv`: what `wlcg_isolate.launch` starts.  The command and the
+  variables travel over a descriptor after the container stands, so they are
+  exact and in no argument list.
+* `static_argv` and `static_environ`: for callers that start processes
+  themselves.  The variables travel in the runtime's own way.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import shlex
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from wlcg_isolate.host.runtimes import RUNTIME_ENVIRON
+
+if TYPE_CHECKING:
+    from wlcg_isolate.plan import Plan
+
+#: What runtimes add to a payload's environment (seen with Apptainer 1.4.5;
+#: SingularityCE by its source).  A nested runtime would act on some of them.
+RUNTIME_ADDS = (
+    *(
+        f"{prefix}_{name}"
+        for prefix in ("APPTAINER", "SINGULARITY")
+        for name in ("APPNAME", "BIND", "COMMAND", "CONTAINER", "ENVIRONMENT", "NAME", "NO_EVAL")
+    ),
+    "OLDPWD",
+    "PROMPT_COMMAND",
+    "PS1",
+    "SHLVL",
+    "USER_PATH",
+)
+
+#: Appended by the runtime to LD_LIBRARY_PATH for --nv, wanted or not.
+RUNTIME_LIBS = "/.singularity.d/libs"
+
+#: Removes what the runtime added, keeps what the image set.
+_TIDY = (
+    "unset " + " ".join(RUNTIME_ADDS) + "; "
+    f"LD_LIBRARY_PATH=${{LD_LIBRARY_PATH%{RUNTIME_LIBS}}}; LD_LIBRARY_PATH=${{LD_LIBRARY_PATH%:}}; "
+    'if [ -n "$LD_LIBRARY_PATH" ]; then export LD_LIBRARY_PATH; else unset LD_LIBRARY_PATH; fi; '
+)
+
+
+def runtime_argv(plan: Plan, scratch: str) -> tuple[str, ...]:
+    """
+    Return the runtime's command up to and including the image.
+
+    Args:
+        plan: The plan.
+
+        scratch: Existing host directory whose ``tmp`` and ``var_tmp`` become
+            ``/tmp`` and ``/var/tmp``.
+    """
+    options = ["--userns"] if plan.runtime.mode == "userns" else []
+    options += ["--contain", "--pid", "--ipc", "--no-eval", "--no-home"]
+    options += ["--workdir", scratch, "--pwd", plan.home]
+    for bind in plan.mounts:
+        options += ["--mount", _mount_spec(bind.source, bind.target, writable=bind.writable)]
+
+    return (plan.runtime.path, "exec", *options, plan.image.resolved_path)
+
+
+def _mount_spec(source: str, target: str, *, writable: bool) -> str:
+    """
+    Write one ``--mount`` value, a line of CSV (RFC 4180).
+
+    Unlike ``--bind`` this can express commas, colons, quotes and newlines in
+    a path.
+    """
+    fields = ["type=bind", f"src={source}", f"dst={target}"]
+    if not writable:
+        fields.append("ro")
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(fields)
+
+    return line.getvalue()
+
+
+def static_argv(plan: Plan, scratch: str) -> tuple[str, ...]:
+    """
+    Return the whole command, payload included.
+    """
+    shim = f'{_TIDY}HOME={shlex.quote(plan.home)}; export HOME; exec "$@"'
+
+    return (*runtime_argv(plan, scratch), "/bin/sh", "-c", shim, "sh", *plan.request.payload.command)
+
+
+def static_environ(plan: Plan) -> dict[str, str]:
+    """
+    Return the runtime's whole environment for `static_argv`.
+    """
+    environ = dict(RUNTIME_ENVIRON)
+    for name, value in plan.payload_environ.items():
+        # The runtime takes HOME from nowhere but its own option.
+        if name != "HOME":
+            environ[f"{plan.runtime.prefix}ENV_{name}"] = value
+
+    return environ
+
+
+def shell_line(plan: Plan) -> str:
+    """
+    Return one POSIX shell line that prepares, runs and cleans up.
+    """
+    scratch = shlex.quote(plan.scratch)
+    words = ["env", "-i"]
+    words += [f"{name}={value}" for name, value in static_environ(plan).items()]
+    words += static_argv(plan, plan.scratch)
+    command = " ".join(map(shlex.quote, words))
+    points = "".join(f" && {make} {shlex.quote(path)}" for make, path in _shell_mount_points(plan))
+
+    return (
+        f"( mkdir -m 700 {scratch} && mkdir -m 1777 {scratch}/tmp {scratch}/var_tmp{points} "
+        f"&& {{ {command}; status=$?; rm -rf {scratch}; exit $status; }} )"
+    )
+
+
+def _shell_mount_points(plan: Plan) -> Iterator[tuple[str, str]]:
+    for path, kind in scratch_mount_points(plan):
+        if kind == "directory":
+            yield "mkdir -p", path
+        else:
+            yield "mkdir -p", os.path.dirname(path)
+            yield ":>", path
+
+
+def scratch_mount_points(plan: Plan) -> Iterator[tuple[str, str]]:
+    """
+    List the mount points below the scratch directory that binds need, with
+    their kind.
+
+    ``/tmp`` and ``/var/tmp`` are themselves binds, in which no layer of the
+    runtime can create a mount point.
+    """
+    for bind in plan.mounts:
+        for inside, name in (("/tmp/", "tmp"), ("/var/tmp/", "var_tmp")):
+            if bind.target.startswith(inside):
+                yield os.path.join(plan.scratch, name, bind.target[len(inside) :]), bind.kind or "file"
+
+
+def as_dict(plan: Plan) -> dict[str, Any]:
+    """
+    Return the plan in plain types.
+    """
+    return {
+        "trace_id": plan.trace_id,
+        "argv": list(plan.argv),
+        "environ": plan.environ,
+        "runtime": {
+            "path": plan.runtime.path,
+            "flavour": plan.runtime.flavour,
+            "version": plan.runtime.version,
+            "mode": plan.runtime.mode,
+            "reason": plan.runtime.reason,
+        },
+        "image": {
+            "requested": plan.image.requested,
+            "path": plan.image.path,
+            "resolved_path": plan.image.resolved_path,
+            "form": plan.image.form,
+            "architecture": plan.image.architecture,
+            "digest": None,
+        },
+        "workdir": plan.workdir,
+        "binds": [
+            {
+                "source": bind.source,
+                "target": bind.target,
+                "writable": bind.writable,
+                "origin": bind.origin,
+                "decision": bind.decision,
+                "reason": bind.reason,
+            }
+            for bind in plan.binds
+        ],
+        "environment": [
+            {"name": d.name, "decision": d.decision, "rule": d.rule, "reason": d.reason} for d in plan.environment
+        ],
+        "warnings": list(plan.warnings),
+    }
+
+
+def explain(plan: Plan) -> str:
+    """
+    Return one screen of text about the plan.
+    """
+    runtime, image = plan.runtime, plan.image
+    lines = [
+        f"payload   {shlex.join(plan.request.payload.command)}",
+        f"trace id  {plan.trace_id}",
+        f"runtime   {runtime.flavour} {runtime.version}, {runtime.mode} mode: {runtime.path}",
+        f"          {runtime.reason}",
+        f"image     {image.path} ({image.form}, {image.architecture or 'architecture unknown'})",
+    ]
+    if image.resolved_path != image.path:
+        lines.append(f"          pinned to {image.resolved_path}")
+    lines += ["binds", *_bind_lines(plan), "environment", *_environment_lines(plan)]
+    lines += [f"warning   {warning}" for warning in plan.warnings]
+    lines += [f"warning   {problem}" for problem in plan.unrenderable]
+
+    return "\n".join(lines)
+
+
+def _bind_lines(plan: Plan) -> Iterator[str]:
+    for bind in plan.binds:
+        access = "rw" if bind.writable else "ro"
+        yield f"  {bind.decision:5} {access} {bind.source} -> {bind.target}  [{bind.origin}] {bind.reason}"
+    yield f"  mount rw {plan.scratch}/tmp, var_tmp -> /tmp, /var/tmp  [library] private to this payload"
+
+
+def _environment_lines(plan: Plan) -> Iterator[str]:
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for d in plan.environment:
+        reason = d.reason if d.decision == "drop" else ""
+        groups.setdefault((d.decision, d.rule, reason), []).append(d.name)
+    for (decision, rule, reason), names in sorted(groups.items(), key=lambda item: item[0][0] == "drop"):
+        shown = " ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+        yield f"  {decision:5} {shown}  [{rule}{': ' + reason if reason else ''}]"

@@ -1,0 +1,120 @@
+"""
+Small converters and checks that the value classes share.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, Optional
+
+#: POSIX.1-2017, XBD 3.235: a name in the shell command language.
+IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+
+
+def as_tuple(value: Any) -> Any:
+    """
+    Turn a list or another iterable into a tuple.
+
+    Text and what is no iterable stay as they are, for a check to complain
+    about: a command given as one string must not become its letters.
+    """
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        return value
+
+    return tuple(value)
+
+
+def as_mapping(value: Any) -> Any:
+    """
+    Turn a mapping into a read-only copy; leave anything else for a check.
+    """
+    if not isinstance(value, Mapping):
+        return value
+
+    return MappingProxyType(dict(value))
+
+
+def as_path_text(value: Any) -> Any:
+    """
+    Turn path objects into text; leave anything else for a check.
+    """
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def text_fault(value: Any, *, empty: bool = False) -> Optional[str]:
+    """
+    Say why *value* is no usable text, or None when it is.
+    """
+    if not isinstance(value, str):
+        return f"must be text, not {type(value).__name__}"
+    if not value and not empty:
+        return "must not be empty"
+    if "\0" in value:
+        return "must not hold a NUL byte"
+
+    return None
+
+
+def path_fault(value: Any, *, absolute: bool = True) -> Optional[str]:
+    """
+    Say why *value* is no usable path, or None when it is.
+    """
+    fault = text_fault(value)
+    if fault is None and absolute and not value.startswith("/"):
+        fault = "must be an absolute path"
+
+    return fault
+
+
+def normal_path(path: str) -> str:
+    """
+    Remove ``//``, ``.`` and a trailing slash; ``..`` is taken literally.
+
+    `os.path.normpath` keeps a leading ``//``, which POSIX leaves to the
+    system and Linux takes as ``/``.
+    """
+    return "/" + os.path.normpath(path).lstrip("/")
+
+
+def is_below(path: str, parent: str) -> bool:
+    """
+    Tell whether *path* is *parent* or lies below it (both normal).
+    """
+    return path == parent or path.startswith(parent.rstrip("/") + "/")
+
+
+def utf8_fault(value: str) -> Optional[str]:
+    """
+    Say why *value* cannot be written as UTF-8, or None when it can.
+
+    Bytes of the host that are not UTF-8 arrive in Python as lone surrogates
+    (PEP 383).
+    """
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return "holds bytes that are not UTF-8"
+
+    return None
+
+
+def named_pairs(text: Iterable[str]) -> tuple[dict[str, str], list[str]]:
+    """
+    Split ``NAME=VALUE`` words.
+
+    Returns:
+        The pairs, the last of a name winning, and the words without ``=``.
+    """
+    pairs: dict[str, str] = {}
+    bad: list[str] = []
+    for word in text:
+        name, equals, value = word.partition("=")
+        if equals:
+            pairs[name] = value
+        else:
+            bad.append(word)
+
+    return pairs, bad

@@ -1,0 +1,264 @@
+"""
+Which binds, in which order, and why one is left out.
+
+Rules:
+
+1. The working directory comes first, at the place that policy names; the
+   private ``/tmp`` and ``/var/tmp`` belong to it.
+2. Parents come before children: Apptainer up to 1.1 and SingularityCE mount
+   in the order of the command line.
+3. The first bind on a target wins.  A required one that loses refuses the
+   payload, unless it asks for the same thing.
+4. Targets are judged inside the image's own root.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Optional, Union
+
+import attrs
+
+from wlcg_isolate._values import is_below, normal_path
+from wlcg_isolate.errors import Problem
+from wlcg_isolate.host.facts import HostFacts, PathFact
+from wlcg_isolate.policy import Policy
+from wlcg_isolate.request import Bind, Request
+
+#: Directories without which the image's own programs do not run, or that the
+#: runtime fills itself: no bind may hide one as a whole.
+_SYSTEM = frozenset(
+    "/ /bin /boot /dev /etc /lib /lib32 /lib64 /libx32 /proc /root /run /sbin /sys /tmp /usr /usr/bin /usr/lib "
+    "/usr/lib64 /usr/sbin /var /var/tmp /.singularity.d".split()
+)
+
+#: File systems of the kernel: nothing may be mounted below them either.
+_KERNEL = ("/proc", "/sys", "/.singularity.d")
+
+#: Host directories that show the pilot or the whole node.
+_EXPOSING = ("/", "/proc", "/sys", "/dev", "/run", "/var/run")
+
+
+@attrs.frozen(kw_only=True)
+class BindDecision:
+    """
+    What becomes of one bind.
+
+    Attributes:
+        source: Absolute path on the host.
+
+        target: Absolute path in the container.
+
+        writable: Whether the payload may write.
+
+        kind: What the source is: ``"directory"`` or ``"file"`` (anything
+            else, as far as mount points go); None when it is not there.
+
+        origin: Who wanted it.
+
+        decision: ``"mount"`` or ``"skip"``.
+
+        reason: Why, for a person.
+    """
+
+    source: str
+    target: str
+    writable: bool
+    kind: Optional[str] = None
+    origin: str
+    decision: str
+    reason: str
+
+
+#: Mounted by every plan, on the working directory's disk.
+_PRIVATE_TMP = ("/tmp", "/var/tmp")
+
+_Verdict = Union[BindDecision, Problem]
+
+
+def decide_binds(
+    request: Request, policy: Policy, facts: HostFacts, workdir: str
+) -> tuple[tuple[BindDecision, ...], list[Problem]]:
+    """
+    Decide on every bind of *policy* and *request*.
+
+    Args:
+        request: What the pilot asks.
+
+        policy: What holds here.
+
+        facts: What was read of the node.
+
+        workdir: Normal absolute path of the working directory.
+
+    Returns:
+        The decisions in the order of mounting, those left out at the end,
+        and a problem for each required bind that cannot be made.
+    """
+    mounted: dict[str, BindDecision] = {
+        policy.container_workdir: BindDecision(
+            source=workdir,
+            target=policy.container_workdir,
+            writable=True,
+            kind="directory",
+            origin="library",
+            decision="mount",
+            reason="the working directory",
+        )
+    }
+    skipped: list[BindDecision] = []
+    problems: list[Problem] = []
+    wanted = sorted((*request.binds, *policy.bind_default), key=lambda bind: bind.target.count("/"))
+    for bind in wanted:
+        source = normal_path(os.path.join(workdir, bind.source))
+        verdict = _judge(bind, source, facts, mounted, policy)
+        if isinstance(verdict, Problem) and not bind.required:
+            verdict = _decision(bind, source, "skip", verdict.message)
+        if isinstance(verdict, Problem):
+            problems.append(verdict)
+        elif verdict.decision == "skip":
+            skipped.append(verdict)
+        else:
+            mounted[bind.target] = verdict
+
+    return (*mounted.values(), *skipped), problems
+
+
+def _decision(bind: Bind, source: str, decision: str, reason: str, kind: Optional[str] = None) -> BindDecision:
+    return BindDecision(
+        source=source,
+        target=bind.target,
+        writable=bind.writable,
+        kind=kind,
+        origin=bind.origin,
+        decision=decision,
+        reason=reason,
+    )
+
+
+def _judge(
+    bind: Bind,
+    source: str,
+    facts: HostFacts,
+    mounted: Mapping[str, BindDecision],
+    policy: Policy,
+) -> _Verdict:
+    earlier = mounted.get(bind.target)
+    if earlier is not None and (earlier.source, earlier.writable) == (source, bind.writable):
+        return _decision(bind, source, "skip", f"the same bind is wanted by {earlier.origin}")
+    if earlier is not None:
+        return Problem(
+            kind="bind-target-duplicate",
+            message=f"{bind.target} is already the target of {earlier.source} ({earlier.origin}), not {source}",
+            origin=bind.origin,
+            advice="choose another target",
+        )
+    refused = _forbidden(bind, source, facts.paths.get(source))
+    if refused is not None:
+        return refused
+    fact = facts.paths.get(source)
+    if fact is None or not fact.present:
+        return _source_problem(bind, source, fact)
+
+    return _judge_target(bind, source, fact, facts, mounted, policy)
+
+
+def _forbidden(bind: Bind, source: str, fact: Optional[PathFact]) -> Optional[Problem]:
+    if bind.target in _SYSTEM or any(is_below(bind.target, kernel) for kernel in _KERNEL):
+        return Problem(
+            kind="bind-target-forbidden",
+            message=f"a bind at {bind.target} would hide a part of the image's system",
+            origin=bind.origin,
+            advice="choose another target",
+        )
+    real = fact.resolved if fact is not None and fact.resolved else source
+    for path in {source, real}:
+        if path in _EXPOSING or is_below(path, "/proc"):
+            return Problem(
+                kind="bind-source-forbidden",
+                message=f"{source} shows the payload the whole node or its processes",
+                origin=bind.origin,
+                advice="bind the directory that is needed",
+            )
+
+    return None
+
+
+def _source_problem(bind: Bind, source: str, fact: Optional[PathFact]) -> Problem:
+    if fact is not None and fact.state == "no-answer":
+        return Problem(
+            kind="bind-source-no-answer",
+            message=f"bind source {source} gives no answer: {fact.reason}",
+            origin=bind.origin,
+            advice="check the file system that it lies on",
+        )
+    detail = f" ({fact.reason})" if fact is not None and fact.state == "unreadable" else ""
+
+    return Problem(
+        kind="bind-source-missing",
+        message=f"bind source {source} does not exist on this node{detail}",
+        origin=bind.origin,
+        advice="correct the path, or use --bind-if-present where the payload can do without",
+    )
+
+
+def _judge_target(
+    bind: Bind,
+    source: str,
+    fact: PathFact,
+    facts: HostFacts,
+    mounted: Mapping[str, BindDecision],
+    policy: Policy,
+) -> _Verdict:
+    kind = "directory" if fact.kind == "directory" else "file"
+
+    def mount(reason: str) -> BindDecision:
+        return _decision(bind, source, "mount", reason, kind)
+
+    if any(is_below(bind.target, tmp) for tmp in _PRIVATE_TMP):
+        return mount("the mount point is made in the private directory")
+    parent = _parent_of(bind.target, mounted)
+    if parent is None:
+        there, place = _kind_in_image(bind.target, facts), "the image"
+    else:
+        under = normal_path(os.path.join(parent.source, os.path.relpath(bind.target, parent.target)))
+        there, place = _kind_on_host(under, facts), f"the bind at {parent.target}"
+    if there is not None and (there == "directory") != (kind == "directory"):
+        return Problem(
+            kind="bind-target-impossible",
+            message=f"{source} is a {kind} and {bind.target} is a {there} in {place}",
+            origin=bind.origin,
+            advice="choose a target of the same kind",
+        )
+    if there is not None:
+        return mount(f"the target exists in {place}")
+    if parent is None:
+        return mount("the target is not in the image; the runtime's layer creates it")
+    if parent.target == policy.container_workdir:
+        return mount("the mount point is made in the working directory and removed again")
+
+    return Problem(
+        kind="bind-target-impossible",
+        message=f"{bind.target} does not exist below {parent.source}, which is bound at {parent.target}",
+        origin=bind.origin,
+        advice="create it there, or choose a target outside that bind",
+    )
+
+
+def _parent_of(target: str, mounted: Mapping[str, BindDecision]) -> Optional[BindDecision]:
+    above: Iterator[BindDecision] = (b for b in mounted.values() if is_below(target, b.target))
+
+    return max(above, key=lambda b: len(b.target), default=None)
+
+
+def _kind_in_image(target: str, facts: HostFacts) -> Optional[str]:
+    found = facts.image.targets.get(target) if facts.image is not None else None
+
+    return None if found is None else found.kind
+
+
+def _kind_on_host(path: str, facts: HostFacts) -> Optional[str]:
+    found = facts.paths.get(path)
+
+    return None if found is None else found.kind

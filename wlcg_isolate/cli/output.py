@@ -1,0 +1,116 @@
+"""
+What the subcommands print and write.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import sys
+import uuid
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from wlcg_isolate.errors import IsolateError, Problem, RequestError
+from wlcg_isolate.outcome import Outcome
+
+
+def report(message: str) -> None:
+    """
+    Print problems to standard error, one line each.
+    """
+    for line in message.splitlines():
+        print(f"wlcg-isolate: {line}", file=sys.stderr)
+
+
+def report_error(error: IsolateError) -> None:
+    """
+    Print all problems of an error to standard error.
+    """
+    report("\n".join(str(problem) for problem in error.problems))
+
+
+def print_json(value: Any) -> None:
+    """
+    Print a value as JSON.
+    """
+    print(json.dumps(value, indent=2, sort_keys=False))
+
+
+def table(rows: Iterable[Sequence[str]]) -> str:
+    """
+    Align rows into columns; the last one is ragged.
+    """
+    lines: list[Sequence[str]] = list(rows)
+    widths = [max(len(row[i]) for row in lines) for i in range(len(lines[0]) - 1)] if lines else []
+
+    return "\n".join(
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[-1]]).rstrip() for row in lines
+    )
+
+
+class OutcomeFile:
+    """
+    The file that takes the outcome.
+
+    Its directory is opened before the payload runs, and the file is written
+    beside and moved into place: a link that the payload plants meanwhile is
+    replaced, never followed.
+    """
+
+    def __init__(self, path: str) -> None:
+        """
+        Check that the file can be written.
+
+        Raises:
+            RequestError: It cannot, or something else has its name.
+        """
+        directory, self._name = os.path.split(os.path.abspath(path))
+        self._temporary = f".{self._name}.{uuid.uuid4()}"
+        try:
+            self._directory = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._check_name()
+            os.close(self._create())
+            os.unlink(self._temporary, dir_fd=self._directory)
+        except OSError as e:
+            raise RequestError(
+                [
+                    Problem(
+                        kind="request-invalid",
+                        message=f"the outcome cannot be written to {path}: {e.strerror or e}",
+                        origin="--outcome",
+                        advice="name a plain file in a directory that can be written",
+                    )
+                ]
+            ) from e
+
+    def write(self, outcome: Outcome) -> None:
+        """
+        Write the outcome, whatever the payload did to the name.
+        """
+        text = json.dumps(outcome.to_dict(), indent=2) + "\n"
+        with open(self._create(), "wb") as f:
+            f.write(text.encode())
+        os.rename(self._temporary, self._name, src_dir_fd=self._directory, dst_dir_fd=self._directory)
+        os.close(self._directory)
+
+    def _check_name(self) -> None:
+        try:
+            mode = os.stat(self._name, dir_fd=self._directory, follow_symlinks=False).st_mode
+        except FileNotFoundError:
+            return
+        if not stat.S_ISREG(mode):
+            raise OSError(None, "something else than a plain file has that name")
+
+    def _create(self) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+        return os.open(self._temporary, flags, 0o644, dir_fd=self._directory)
+
+
+def flat(record: dict[str, Any]) -> str:
+    """
+    Show a value of a record in one cell.
+    """
+    return json.dumps(record) if isinstance(record, (dict, list)) else str(record)

@@ -1,0 +1,58 @@
+"""
+``wlcg-isolate plan``: decide and print.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Optional
+
+from wlcg_isolate.cli import options
+from wlcg_isolate.cli.output import OutcomeFile, print_json, report, report_error
+from wlcg_isolate.errors import IsolateError, RequestError
+from wlcg_isolate.outcome import NOT_STARTED_STATUS, of_refusal
+from wlcg_isolate.plan import Plan, make_plan
+
+_EPILOG = f"""\
+Exit status: 0 when there is a plan, {NOT_STARTED_STATUS} when the payload would be refused.
+
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """
+    Run the subcommand.
+    """
+    parser = options.parser_for("plan", "Show how a payload would run.  Starts nothing.", _EPILOG)
+    form = parser.add_argument_group("what to print").add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="the plan as JSON")
+    form.add_argument("--shell", action="store_true", help="one POSIX shell line that runs the payload")
+    parsed = options.parse(parser, argv)
+    file: Optional[OutcomeFile] = None
+    try:
+        if parsed.outcome is not None:
+            file = OutcomeFile(parsed.outcome)
+        if parsed.problems or parsed.request is None:
+            raise RequestError(parsed.problems)
+        _print(make_plan(parsed.request, parsed.policy), parsed.options)
+    except IsolateError as error:
+        if file is not None:
+            file.write(of_refusal(error))
+        report_error(error)
+        return NOT_STARTED_STATUS
+
+    return 0
+
+
+def _print(plan: Plan, form: argparse.Namespace) -> None:
+    if form.json:
+        print_json(plan.to_dict())
+    elif form.shell:
+        print(plan.shell())
+    else:
+        print(plan.explain())
+    if form.json or form.shell:
+        report("\n".join(f"warning: {warning}" for warning in plan.warnings))
+    sys.stdout.flush()

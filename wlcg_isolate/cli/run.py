@@ -1,0 +1,123 @@
+"""
+``wlcg-isolate run``: run a payload isolated.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Sequence
+from typing import Any, Optional
+
+from wlcg_isolate.cli import options
+from wlcg_isolate.cli.output import OutcomeFile, report
+from wlcg_isolate.errors import IsolateError, RequestError
+from wlcg_isolate.host import trace_candidates
+from wlcg_isolate.launch import Container
+from wlcg_isolate.outcome import NOT_STARTED_STATUS, Outcome
+from wlcg_isolate.policy import Policy
+from wlcg_isolate.request import Payload, Request
+from wlcg_isolate.run import refuse, run_isolated
+
+_EPILOG = f"""\
+Exit status: the payload's own; 128+N when signal N ended it; {NOT_STARTED_STATUS} when it never
+started.  A payload may use any of these itself: --outcome FILE tells without
+doubt.
+
+"""
+
+#: Passed on to the payload.
+_FORWARDED = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGCONT", "SIGWINCH")
+
+#: Those of them that mean an end also before the payload has started.
+_FATAL = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
+
+
+def main(argv: Sequence[str]) -> int:
+    """
+    Run the subcommand.
+    """
+    parser = options.parser_for("run", "Run a payload isolated in a container.", _EPILOG)
+    parsed = options.parse(parser, argv)
+    problems = list(parsed.problems)
+    file: Optional[OutcomeFile] = None
+    if parsed.outcome is not None:
+        try:
+            file = OutcomeFile(parsed.outcome)
+        except IsolateError as e:
+            problems += e.problems
+
+    if problems or parsed.request is None:
+        asked = parsed.request or Request(payload=Payload(command=("unknown",)), trace_dir=_absolute(parsed.trace_dir))
+        where = trace_candidates(asked, parsed.policy, os.environ, os.geteuid())
+        outcome = refuse(RequestError(problems), parsed.request, where)
+    else:
+        outcome = _run(parsed.request, parsed.policy)
+
+    if file is not None:
+        file.write(outcome)
+    if not outcome.started:
+        report(outcome.message)
+
+    return outcome.status
+
+
+def _absolute(path: Optional[str]) -> Optional[str]:
+    return os.path.abspath(path) if path else None
+
+
+def _run(request: Request, policy: Policy) -> Outcome:
+    with _Signals() as signals:
+        return run_isolated(request, policy, on_start=signals.pass_on_to, cancelled=signals.fatal)
+
+
+class _Signals:
+    """
+    Passes this process's signals on to the payload.
+
+    Those that come before the payload runs are kept; one that means an end
+    stops the start instead.
+    """
+
+    def __init__(self) -> None:
+        self._container: Optional[Container] = None
+        self._early: list[int] = []
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> _Signals:
+        for name in _FORWARDED:
+            number = getattr(signal, name)
+            # What is ignored (nohup) stays so, for the payload as well.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._previous[number] = signal.signal(number, self._handle)
+
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def fatal(self) -> bool:
+        """
+        Tell whether the payload is not wanted any more.
+        """
+        return any(number in _FATAL for number in self._early)
+
+    def pass_on_to(self, container: Container) -> None:
+        """
+        Take note of the running payload.
+        """
+        self._container = container
+        for number in self._take_early():
+            container.send_signal(number)
+
+    def _take_early(self) -> tuple[int, ...]:
+        early, self._early = tuple(self._early), []
+
+        return early
+
+    def _handle(self, number: int, _frame: object) -> None:
+        if self._container is None:
+            self._early.append(number)
+        else:
+            self._container.send_signal(number)

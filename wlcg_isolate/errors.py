@@ -1,0 +1,124 @@
+"""
+The exceptions of this library, and the findings that they carry.
+
+The tree::
+
+    IsolateError              every error that this library raises by intent
+      +-- RequestError        the request is not valid
+      +-- PolicyError         a policy value or file is not valid
+      +-- HostError           the node could not be read
+      +-- PlanError           no isolated way to run this payload on this node
+      +-- LaunchError         the payload was not started
+      +-- TraceError          a record could not be written or read
+
+Each carries *all* problems that were found, not only the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import attrs
+
+from wlcg_isolate._kinds import KINDS
+
+
+def _known_kind(_instance: object, _attribute: object, value: str) -> None:
+    if value not in KINDS:
+        msg = f"{value!r} is not a kind of problem; see wlcg_isolate._kinds"
+        raise ValueError(msg)
+
+
+@attrs.frozen(kw_only=True)
+class Problem:
+    """
+    One thing that is wrong.
+
+    Attributes:
+        kind: A stable word from the list in ``docs/reference/kinds.md``.
+
+        message: What is wrong, without a full stop.
+
+        origin: Where the offending value came from (``"--bind"``,
+            ``"request.binds[0]"``, a file name, ...).
+
+        advice: What to do about it.
+    """
+
+    kind: str = attrs.field(validator=_known_kind)
+    message: str
+    origin: str = ""
+    advice: str = ""
+
+    def __str__(self) -> str:
+        """
+        Render as one line.
+        """
+        line = f"{self.kind}: {self.message}"
+        if self.origin:
+            line += f" (from {self.origin})"
+        if self.advice:
+            line += f"; {self.advice}"
+
+        return line.replace("\n", "\\n")
+
+
+class IsolateError(Exception):
+    """
+    Base of all errors of this library.
+
+    Args:
+        problems: Everything that was found, at least one.
+
+    Attributes:
+        problems: The same as a tuple, never empty.
+    """
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems: tuple[Problem, ...] = tuple(problems)
+        if not self.problems:
+            msg = "an error without a problem says nothing"
+            raise ValueError(msg)
+        super().__init__("\n".join(str(p) for p in self.problems))
+
+    def __reduce__(self) -> tuple[type, tuple[tuple[Problem, ...]]]:
+        """
+        Pickle by the problems, since the message alone would lose them.
+        """
+        return type(self), (self.problems,)
+
+
+class RequestError(IsolateError):
+    """
+    The request is not valid.
+    """
+
+
+class PolicyError(IsolateError):
+    """
+    A policy value or file is not valid.
+    """
+
+
+class HostError(IsolateError):
+    """
+    The node could not be read.
+    """
+
+
+class PlanError(IsolateError):
+    """
+    There is no isolated way to run this payload on this node.
+    """
+
+
+class LaunchError(IsolateError):
+    """
+    The payload was not started.
+    """
+
+
+class TraceError(IsolateError):
+    """
+    A trace record could not be written or read.
+    """

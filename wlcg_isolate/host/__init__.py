@@ -1,0 +1,181 @@
+"""
+The only reader of the machine.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from typing import Optional
+
+from wlcg_isolate._values import normal_path
+from wlcg_isolate.host import rootfs, runtimes
+from wlcg_isolate.host.facts import HostFacts, ImageFact, PathFact, RuntimeFact, TargetFact
+from wlcg_isolate.host.touch import look_at_all, within
+from wlcg_isolate.policy import Policy
+from wlcg_isolate.request import Request
+
+__all__ = ["HostFacts", "ImageFact", "PathFact", "RuntimeFact", "TargetFact", "probe_host"]
+
+#: Kernel limits that decide over unprivileged user namespaces.
+_SYSCTL = {
+    "user.max_user_namespaces": "/proc/sys/user/max_user_namespaces",
+    "kernel.unprivileged_userns_clone": "/proc/sys/kernel/unprivileged_userns_clone",
+    "kernel.apparmor_restrict_unprivileged_userns": "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+}
+
+#: Magic numbers of image files: offset and bytes (SIF specification;
+#: squashfs and ext superblocks).
+_MAGIC = (("sif", 32, b"SIF_MAGIC\0"), ("squashfs", 0, b"hsqs"), ("ext3", 1080, b"\x53\xef"))
+
+
+def probe_host(request: Request, policy: Policy) -> HostFacts:
+    """
+    Read what a plan for *request* needs to know of this node.
+
+    Every look at a path has the deadline of ``host.touch_seconds``; one that
+    gets no answer is a fact like any other.  Nothing is changed.
+    """
+    cwd = _cwd()
+    paths = look_at_all(_paths_of_interest(request, policy, cwd), policy.host_touch_seconds)
+    search = (request.runtime,) if request.runtime else policy.runtime_search
+    uname = platform.uname()
+
+    return HostFacts(
+        hostname=uname.node,
+        machine=uname.machine,
+        kernel=uname.release,
+        uid=os.geteuid(),
+        gid=os.getegid(),
+        cwd=cwd,
+        environ=os.environ,
+        runtimes=runtimes.ask_all(
+            runtimes.candidates(search, os.environ.get("PATH", os.defpath)),
+            policy.runtime_probe_seconds,
+        ),
+        image=_look_at_image(request, policy, paths),
+        paths=paths,
+        sysctl={name: _read(path) for name, path in _SYSCTL.items()},
+    )
+
+
+def workdir_of(request: Request, cwd: Optional[str]) -> Optional[str]:
+    """
+    Return the working directory that *request* means, or None.
+    """
+    chosen = request.workdir or cwd
+
+    return None if chosen is None else normal_path(chosen)
+
+
+def image_path_of(request: Request, policy: Policy) -> Optional[str]:
+    """
+    Return the path that the image reference leads to, or None.
+    """
+    for reference in (request.image, request.platform):
+        if reference is not None:
+            if reference.startswith("/"):
+                return normal_path(reference)
+            return policy.image_names.get(reference)
+
+    return None
+
+
+def trace_candidates(request: Request, policy: Policy, environ: Mapping[str, str], uid: int) -> Iterator[str]:
+    """
+    List the directories that may take the trace records, best first.
+    """
+    if request.trace_dir is not None:
+        yield normal_path(request.trace_dir)
+        return
+    home = environ.get("HOME", "")
+    state = environ.get("XDG_STATE_HOME", "") or (home and os.path.join(home, ".local/state"))
+    for template in policy.trace_directories:
+        if "{state}" not in template or state.startswith("/"):
+            yield normal_path(template.replace("{state}", state).replace("{uid}", str(uid)))
+
+
+def _paths_of_interest(request: Request, policy: Policy, cwd: Optional[str]) -> Iterator[str]:
+    workdir = workdir_of(request, cwd)
+    if workdir is not None:
+        yield workdir
+        yield from (os.path.join(workdir, name) for name in ("tmp", "var_tmp"))
+    for bind in (*policy.bind_default, *request.binds):
+        yield os.path.join(workdir or "/", bind.source)
+        for parent in (*policy.bind_default, *request.binds):
+            below = os.path.relpath(bind.target, parent.target)
+            if bind is not parent and not below.startswith(".."):
+                yield os.path.join(workdir or "/", parent.source, below)
+        below = os.path.relpath(bind.target, policy.container_workdir)
+        if workdir is not None and not below.startswith(".."):
+            yield os.path.join(workdir, below)
+    image = image_path_of(request, policy)
+    if image is not None:
+        yield image
+    yield from trace_candidates(request, policy, os.environ, os.geteuid())
+    yield "/dev/fuse"
+
+
+def _look_at_image(request: Request, policy: Policy, paths: dict[str, PathFact]) -> Optional[ImageFact]:
+    path = image_path_of(request, policy)
+    if path is None:
+        return None
+    root = paths[path]
+    requested = request.image or request.platform or ""
+    fact = within(policy.host_touch_seconds, lambda: _look_into(requested, root, request, policy))
+    if fact is None:
+        silent = PathFact(path=path, state="no-answer", reason="the image stopped answering")
+        return ImageFact(requested=requested, root=silent)
+
+    return fact
+
+
+def _look_into(requested: str, root: PathFact, request: Request, policy: Policy) -> ImageFact:
+    if not root.present or not root.readable or root.resolved is None:
+        return ImageFact(requested=requested, root=root)
+    if root.kind != "directory":
+        return ImageFact(requested=requested, root=root, form=_form_of_file(root.resolved))
+    wanted = [
+        "/bin/sh",
+        policy.container_workdir,
+        "/tmp",
+        "/var/tmp",
+        *(bind.target for bind in (*policy.bind_default, *request.binds)),
+    ]
+
+    return ImageFact(
+        requested=requested,
+        root=root,
+        form="tree",
+        machine=rootfs.machine_of(root.resolved),
+        targets={path: rootfs.look_inside(root.resolved, path) for path in wanted},
+    )
+
+
+def _form_of_file(path: str) -> str:
+    try:
+        with open(path, "rb") as f:
+            head = f.read(2048)
+    except OSError:
+        return "unknown"
+    for form, offset, magic in _MAGIC:
+        if head[offset : offset + len(magic)] == magic:
+            return form
+
+    return "unknown"
+
+
+def _cwd() -> Optional[str]:
+    try:
+        return os.getcwd()
+    except OSError:
+        return None
+
+
+def _read(path: str) -> Optional[str]:
+    try:
+        with open(path, encoding="ascii") as f:
+            return f.read().strip()
+    except (OSError, UnicodeDecodeError):
+        return None

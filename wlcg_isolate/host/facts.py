@@ -1,0 +1,171 @@
+"""
+What was read of a node, as plain frozen values.
+
+A dump of these is enough to plan for that node on another machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Optional
+
+import attrs
+
+from wlcg_isolate._values import as_mapping, as_tuple
+
+
+@attrs.frozen(kw_only=True)
+class PathFact:
+    """
+    What one look at one path said.
+
+    Attributes:
+        path: The path as asked for.
+
+        state: ``"present"``, ``"missing"``, ``"unreadable"`` (it cannot be
+            told, for lack of rights or an I/O error) or ``"no-answer"``.
+
+        kind: ``"directory"``, ``"file"``, ``"other"``, or None.
+
+        resolved: The path with all links followed as far as it exists, or
+            None when it cannot be told.
+
+        is_link: Whether the path itself is a symbolic link.
+
+        readable: Whether this user may read (and enter) it.
+
+        writable: Whether this user may write it.
+
+        reason: The system's words when *state* is not ``"present"``.
+    """
+
+    path: str
+    state: str
+    kind: Optional[str] = None
+    resolved: Optional[str] = None
+    is_link: bool = False
+    readable: bool = False
+    writable: bool = False
+    reason: str = ""
+
+    @property
+    def present(self) -> bool:
+        """
+        Whether there is something at the path.
+        """
+        return self.state == "present"
+
+
+@attrs.frozen(kw_only=True)
+class TargetFact:
+    """
+    What a path is *inside* an image's own root.
+
+    Attributes:
+        path: The path as seen from inside.
+
+        kind: ``"directory"``, ``"file"``, ``"other"``, or None when nothing
+            is there.
+
+        resolves_to: The path inside the root with all links followed.
+
+        reason: Why it could not be told, or "".
+    """
+
+    path: str
+    kind: Optional[str] = None
+    resolves_to: Optional[str] = None
+    reason: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class ImageFact:
+    """
+    What was found where an image should be.
+
+    Attributes:
+        requested: The reference as the pilot gave it.
+
+        root: The look at its path.
+
+        form: ``"tree"``, ``"sif"``, ``"squashfs"``, ``"ext3"``,
+            ``"unknown"``, or None when there is nothing to look at.
+
+        machine: Architecture of ``/bin/sh`` by its ELF header (`os.uname`
+            spelling), or None when it cannot be told.
+
+        targets: Paths looked up inside, by path.
+    """
+
+    requested: str
+    root: PathFact
+    form: Optional[str] = None
+    machine: Optional[str] = None
+    targets: Mapping[str, TargetFact] = attrs.field(factory=dict, converter=as_mapping)
+
+
+@attrs.frozen(kw_only=True)
+class RuntimeFact:
+    """
+    What one candidate for the runtime said of itself.
+
+    Attributes:
+        path: Absolute path of the program.
+
+        verdict: ``"works"`` (it answered as a runtime does), ``"missing"`` or
+            ``"broken"``.
+
+        reason: Why it is missing or broken, or "".
+
+        banner: Its answer to ``--version``, first line.
+
+        setuid: Whether it has a set-uid starter (``buildcfg`` says so).
+    """
+
+    path: str
+    verdict: str
+    reason: str = ""
+    banner: str = ""
+    setuid: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class HostFacts:
+    """
+    What a plan needs to know of a node.
+
+    Attributes:
+        hostname: Name of the node.
+
+        machine: Architecture (`os.uname` spelling).
+
+        kernel: Kernel release.
+
+        uid: The user's number; the effective one.
+
+        gid: The user's group number.
+
+        cwd: Current directory of the pilot, or None when it is gone.
+
+        environ: The pilot's environment.  Never in a repr: it holds secrets.
+
+        runtimes: Candidates for the runtime, in order of preference.
+
+        image: The image, or None when no reference led to a path.
+
+        paths: One `PathFact` for each path that the request needs, by path.
+
+        sysctl: Kernel limits by name, None where the kernel has no such.
+    """
+
+    hostname: str
+    machine: str
+    kernel: str
+    uid: int
+    gid: int
+    cwd: Optional[str]
+    environ: Mapping[str, str] = attrs.field(converter=as_mapping, repr=False)
+    runtimes: tuple[RuntimeFact, ...] = attrs.field(converter=as_tuple)
+    image: Optional[ImageFact] = None
+    paths: Mapping[str, PathFact] = attrs.field(factory=dict, converter=as_mapping)
+    sysctl: Mapping[str, Optional[str]] = attrs.field(factory=dict, converter=as_mapping)

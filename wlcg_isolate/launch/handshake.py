@@ -1,0 +1,161 @@
+"""
+How host and container agree that the payload starts.
+
+The runtime is started with a short shell program in the payload's place.
+When the container stands, that program
+
+1. writes its own process id to descriptor 4: the start marker;
+2. reads what to do from descriptor 3, and waits for it;
+3. does it: sets the variables, takes the caller's descriptors 5, 6 and 7 as
+   its standard ones, closes all others and becomes the payload.
+
+Between 1 and 2 the host finds the process, checks from outside that it is
+isolated, and writes the trace record.  If the host dies or refuses, the shell
+reads an empty text and ends: the payload never runs.
+
+The runtime's own output goes to a file of its own, so that it can never be
+mixed up with the payload's.  Command and variables are in no argument list
+and on no disk, and every byte but NUL arrives as it is: bytes that are not
+UTF-8 do not survive the runtime's own ways (Apptainer 1.4.5).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, Optional
+
+from wlcg_isolate import _render
+from wlcg_isolate._values import IDENTIFIER
+from wlcg_isolate.launch import process
+from wlcg_isolate.plan import Plan
+
+RELEASE_FD = 3
+READY_FD = 4
+#: Where the payload's standard descriptors wait.  All are below 10, since
+#: dash takes no number of two digits in a redirection.
+WAITING_FDS = (5, 6, 7)
+
+#: ``exit`` is reached only when the host has gone away.
+SHIM = f'echo "$$" >&{READY_FD}; . /proc/self/fd/{RELEASE_FD}; exit 125'
+
+_RUNTIME_NAMES = re.compile(r"(APPTAINER|SINGULARITY)")
+
+#: What must differ between host and container.
+_SEPARATE = ("pid", "mnt", "ipc")
+
+
+class Payload(NamedTuple):
+    """
+    The process that becomes the payload, as seen from the host.
+
+    Attributes:
+        pid: Process id on the host.
+
+        inner_pid: Process id in the container.
+
+        init: Process id on the host of the container's process 1, or None.
+
+        start_ticks: When it started, in clock ticks since boot.
+
+        namespaces: Inode numbers by name.
+    """
+
+    pid: int
+    inner_pid: int
+    init: Optional[int]
+    start_ticks: Optional[int]
+    namespaces: Mapping[str, int]
+
+
+def find_payload(launcher: int, marker: bytes) -> Optional[Payload]:
+    """
+    Find the process that wrote *marker* among the launcher's descendants.
+    """
+    try:
+        inner = int(marker)
+    except ValueError:
+        return None
+    family = process.family(launcher)
+    for pid, numbers in family.items():
+        if numbers[-1] == inner:
+            init = next((p for p, n in family.items() if n[-1] == 1 and len(n) == len(numbers)), None)
+            return Payload(
+                pid=pid,
+                inner_pid=inner,
+                init=init,
+                start_ticks=process.start_ticks(pid),
+                namespaces=process.namespaces(pid),
+            )
+
+    return None
+
+
+def shared_namespaces(payload: Payload, *, userns: bool) -> tuple[str, ...]:
+    """
+    List the namespaces that the container has not of its own.
+
+    Some settings of a node drop ``--pid`` and ``--ipc`` without a word
+    (``allow pid ns = no``), so the answer of the kernel counts.
+    """
+    host = process.namespaces()
+    wanted = (*_SEPARATE, "user") if userns else _SEPARATE
+
+    return tuple(name for name in wanted if payload.namespaces.get(name) in (None, host.get(name)))
+
+
+def release_text(plan: Plan, payload: Payload) -> bytes:
+    """
+    Write what turns the waiting shell into the payload.
+    """
+    image_environ = _environ_of(payload.pid)
+    wanted = plan.payload_environ
+    lines = [b"unset " + name.encode() for name in _added_by_runtime(image_environ)]
+    if "LD_LIBRARY_PATH" not in wanted:
+        lines += _without_runtime_libs(image_environ)
+    lines += [b"export " + name.encode() + b"=" + _quoted(value) for name, value in wanted.items()]
+    lines.append(b"set -- " + b" ".join(_quoted(word) for word in plan.request.payload.command))
+    moves = " ".join(f"{i}<&{fd}" if i == 0 else f"{i}>&{fd}" for i, fd in enumerate(WAITING_FDS))
+    closes = " ".join(f"{fd}<&-" for fd in (RELEASE_FD, READY_FD, *WAITING_FDS))
+    lines += [f"exec {moves} {closes}".encode(), b'exec "$@"', b""]
+
+    return b"\n".join(lines)
+
+
+def _quoted(value: str) -> bytes:
+    return os.fsencode(shlex.quote(value))
+
+
+def _environ_of(pid: int) -> dict[str, bytes]:
+    """
+    Read what runtime and image set.
+
+    A set-uid runtime may hide it; then the usual additions are assumed.
+    """
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as f:
+            raw = f.read()
+    except OSError:
+        return dict.fromkeys(_render.RUNTIME_ADDS, b"")
+    pairs = (entry.partition(b"=") for entry in raw.split(b"\0") if b"=" in entry)
+
+    return {os.fsdecode(name): value for name, _, value in pairs}
+
+
+def _added_by_runtime(environ: Mapping[str, bytes]) -> Iterator[str]:
+    for name in environ:
+        if IDENTIFIER.match(name) and (_RUNTIME_NAMES.match(name) or name in _render.RUNTIME_ADDS):
+            yield name
+
+
+def _without_runtime_libs(environ: Mapping[str, bytes]) -> Iterator[bytes]:
+    value = environ.get("LD_LIBRARY_PATH")
+    if value is None:
+        return
+    parts = [part for part in value.split(b":") if part and part != _render.RUNTIME_LIBS.encode()]
+    if parts:
+        yield b"export LD_LIBRARY_PATH=" + _quoted(os.fsdecode(b":".join(parts)))
+    else:
+        yield b"unset LD_LIBRARY_PATH"

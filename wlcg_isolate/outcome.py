@@ -1,0 +1,278 @@
+"""
+What happened, and who failed.
+
+Rules:
+
+1. Whether the payload started is known, not guessed: the launch saw its
+   start marker or did not.
+2. Text is read only where that is not known (`classify` without *started*),
+   or to name the cause when the runtime is known to have failed.  What a
+   payload prints never makes it a runtime failure when it did start.
+"""
+
+from __future__ import annotations
+
+import re
+import signal as signals
+from typing import Any, NamedTuple, Optional, Union
+
+import attrs
+
+from wlcg_isolate._kinds import KINDS
+from wlcg_isolate.errors import IsolateError, Problem
+
+#: Exit status of ``wlcg-isolate run`` when the payload never started.
+NOT_STARTED_STATUS = 125
+
+
+@attrs.frozen(kw_only=True)
+class Usage:
+    """
+    What the payload used, its container's set-up included.
+
+    Attributes:
+        wall_seconds: From the payload's release to the container's end.
+
+        cpu_seconds: User and system time of the whole tree.
+
+        max_rss_bytes: Largest resident set of any one process.
+    """
+
+    wall_seconds: float
+    cpu_seconds: float
+    max_rss_bytes: int
+
+
+@attrs.frozen(kw_only=True)
+class Outcome:
+    """
+    The end of a payload, or why it never began.
+
+    Attributes:
+        started: Whether the payload's first instruction was reached.
+
+        failed_by: None, ``"payload"``, ``"runtime"``, ``"policy"``,
+            ``"timeout"``, ``"signal"`` or ``"suspension"``.
+
+        exit_code: The payload's own, or None.
+
+        signal: Number of the signal that ended it, or None.
+
+        kind: A stable word from ``docs/reference/kinds.md``.
+
+        retry: ``"same-node"``, ``"other-node"``, ``"never"`` or None.
+
+        message: The cause for a person, one line for each problem.
+
+        trace_id: The payload's identity in the records, or None.
+
+        usage: What it used; None when it never started.
+    """
+
+    started: bool
+    failed_by: Optional[str]
+    exit_code: Optional[int]
+    signal: Optional[int]
+    kind: str
+    retry: Optional[str]
+    message: str
+    trace_id: Optional[str] = None
+    usage: Optional[Usage] = None
+
+    @property
+    def status(self) -> int:
+        """
+        The exit status that a shell would show.
+        """
+        if not self.started:
+            return NOT_STARTED_STATUS
+        if self.signal is not None:
+            return 128 + self.signal
+
+        return self.exit_code if self.exit_code is not None else NOT_STARTED_STATUS
+
+    def to_dict(self) -> dict[str, Any]:
+        """
+        Return the outcome in plain types, as ``--outcome`` writes it.
+        """
+        usage = None if self.usage is None else attrs.asdict(self.usage)
+
+        return {**attrs.asdict(self, recurse=False), "usage": usage}
+
+
+def of_kind(kind: str, message: str = "", *, started: bool, **more: Any) -> Outcome:
+    """
+    Make the outcome that *kind* stands for.
+    """
+    meaning = KINDS[kind]
+
+    return Outcome(
+        started=started,
+        failed_by=meaning.failed_by,
+        exit_code=more.pop("exit_code", None),
+        signal=more.pop("signal", None),
+        kind=kind,
+        retry=meaning.retry,
+        message=message or meaning.meaning,
+        **more,
+    )
+
+
+def of_refusal(error: IsolateError, trace_id: Optional[str] = None) -> Outcome:
+    """
+    Make the outcome of a payload that was never started because of *error*.
+
+    The first problem gives the kind; the retry advice is the most pessimistic
+    of all problems.
+    """
+    first = error.problems[0].kind
+    retries = {KINDS[problem.kind].retry for problem in error.problems}
+    worst = next((r for r in ("never", "other-node", "same-node") if r in retries), None)
+    message = "\n".join(str(problem) for problem in error.problems)
+
+    return attrs.evolve(of_kind(first, message, started=False, trace_id=trace_id), retry=worst)
+
+
+def of_payload(exit_code: Optional[int], signal: Optional[int], **more: Any) -> Outcome:
+    """
+    Make the outcome of a payload that started and ended by itself.
+    """
+    if signal is not None:
+        return of_kind("ended-by-signal", f"ended by {signal_name(signal)}", started=True, signal=signal, **more)
+    if exit_code:
+        return of_kind("exit-nonzero", f"exit status {exit_code}", started=True, exit_code=exit_code, **more)
+
+    return of_kind("success", started=True, exit_code=0, **more)
+
+
+def signal_name(number: int) -> str:
+    """
+    Name a signal: ``SIGTERM (15)``.
+    """
+    try:
+        return f"{signals.Signals(number).name} ({number})"
+    except ValueError:
+        return f"signal {number}"
+
+
+class _Message(NamedTuple):
+    """
+    What a line that the runtime prints means.
+    """
+
+    kind: str
+    pattern: re.Pattern[str]
+    advice: str
+
+
+def _row(kind: str, pattern: str, advice: str) -> _Message:
+    return _Message(kind, re.compile(pattern), advice)
+
+
+#: First match wins.  Seen with Apptainer 1.4.5, or read in its source or in
+#: the issue named.
+_MESSAGES: tuple[_Message, ...] = (
+    _row(
+        "user-namespaces-disabled",
+        r"Failed to create user namespace|Failed to create container process: No space left on device"  # apptainer#2455
+        r"|NEWUSER namespace runtime|max_user_namespaces",
+        "enable user namespaces: sysctl user.max_user_namespaces=15000 (Ubuntu: give the runtime an AppArmor profile)",
+    ),
+    _row(
+        "runtime-privileges",
+        r"Requesting capability set|requires privileges|Failed to create mount namespace",
+        "check which rights the batch system or an outer container leaves to the pilot",
+    ),
+    _row(
+        "user-unknown",
+        r"Couldn't determine user account information",  # singularity#5757
+        "give the user an entry in the node's user database",
+    ),
+    _row(
+        "fuse-unavailable", r"(/dev/fuse|fuse: |squashfuse)", "give users access to /dev/fuse, or use an unpacked tree"
+    ),
+    _row("no-space", r"No space left on device|Disk quota exceeded|no space left", "free space, or use another disk"),
+    _row(
+        "image-unusable",
+        r"could not open image|image format not recognized|failed to retrieve path|image driver mount failure",
+        "check the image",
+    ),
+    _row(
+        "bind-failed",
+        r"mount source .* doesn't exist|doesn't exist in container|No layer in use|mount hook function failure"
+        r"|while mounting|mount point must contain|destination must be",
+        "check the bind, and whether the runtime has overlay or underlay enabled",
+    ),
+    _row("runtime-option", r"unknown flag|Unknown option", "install apptainer 1.1 or newer"),
+    _row("runtime-failed", r"^(FATAL|ERROR|ABORT) *:", "see the runtime's own words"),
+)
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_SEVERE = re.compile(r"^(FATAL|ERROR|ABORT) *:|^Error for command", re.MULTILINE)
+
+
+def _as_text(stderr: Union[str, bytes]) -> str:
+    text = stderr.decode("utf-8", "replace") if isinstance(stderr, bytes) else stderr
+
+    return _COLOUR.sub("", text)
+
+
+def runtime_failure(stderr: Union[str, bytes], *, killed_by: Optional[int] = None) -> Problem:
+    """
+    Name the cause when the runtime is known to have failed.
+
+    Args:
+        stderr: What the runtime printed.
+
+        killed_by: The signal that ended it, or None.
+    """
+    text = _as_text(stderr)
+    if killed_by is not None:
+        return Problem(
+            kind="runtime-killed",
+            message=f"the runtime was ended by {signal_name(killed_by)} before the payload started",
+            origin="the runtime",
+            advice="look for who sent it: memory limit, batch system, operator",
+        )
+    severe = [line for line in text.splitlines() if _SEVERE.match(line)]
+    words = " | ".join(severe or text.split("\n")[-3:]).strip() or "it printed nothing"
+    for row in _MESSAGES:
+        if row.pattern.search(words):
+            return Problem(kind=row.kind, message=words[:1000], origin="the runtime", advice=row.advice)
+
+    return Problem(kind="runtime-failed", message=words[:1000], origin="the runtime", advice="try it by hand")
+
+
+def classify(exit_code: int, stderr: Union[str, bytes], started: Optional[bool] = None) -> Outcome:
+    """
+    Tell who failed, for callers that start processes themselves.
+
+    Args:
+        exit_code: As `subprocess.Popen.returncode` has it: negative for a
+            signal.
+
+        stderr: Standard error of the runtime, the payload's mixed in or not.
+
+        started: Whether the payload started, when the caller knows.  When
+            it is None the answer is a guess: exit status 1 or 255 (the only
+            two that the runtimes use) together with a line that a runtime
+            prints on failure means the runtime, anything else the payload.
+    """
+    signal = -exit_code if exit_code < 0 else None
+    if started is None:
+        severe = any(_SEVERE.match(line) for line in _as_text(stderr).splitlines())
+        started = not (severe and exit_code in (1, 255) and _is_known_message(stderr))
+    if not started:
+        problem = runtime_failure(stderr, killed_by=signal)
+        return of_kind(problem.kind, str(problem), started=False)
+
+    return of_payload(None if signal else exit_code, signal)
+
+
+def _is_known_message(stderr: Union[str, bytes]) -> bool:
+    """
+    Tell whether a severe line is one of the table's, its catch-all aside.
+    """
+    severe = [line for line in _as_text(stderr).splitlines() if _SEVERE.match(line)]
+
+    return any(row.pattern.search(line) for row in _MESSAGES[:-1] for line in severe)

@@ -1,0 +1,269 @@
+"""
+What the pilot asks for.
+
+Rules:
+
+1. A `Request` that exists is valid in itself: every field was checked, and a
+   bad one raises one `RequestError` with all problems.
+2. Nothing here touches the machine.  Whether a path exists is for `host`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, Optional
+
+import attrs
+
+from wlcg_isolate._values import (
+    IDENTIFIER,
+    as_mapping,
+    as_path_text,
+    as_tuple,
+    normal_path,
+    path_fault,
+    text_fault,
+)
+from wlcg_isolate.errors import Problem, RequestError
+
+
+def _as_target(value: Any) -> Any:
+    value = as_path_text(value)
+
+    return normal_path(value) if isinstance(value, str) and value.startswith("/") else value
+
+
+def _refuse(faults: Iterator[tuple[str, str]], where: str) -> None:
+    """
+    Raise one error for all *faults*, pairs of field and complaint.
+    """
+    problems = [
+        Problem(
+            kind="request-invalid",
+            message=f"{field} {fault}",
+            origin=where,
+            advice="correct the request",
+        )
+        for field, fault in faults
+    ]
+    if problems:
+        raise RequestError(problems)
+
+
+@attrs.frozen(kw_only=True)
+class Payload:
+    """
+    What is to run in the container.
+
+    Attributes:
+        command: Program and arguments; the program is looked up inside the
+            image.  Bytes that are not UTF-8 are held as `os.fsdecode` gives
+            them.
+
+    Raises:
+        RequestError: The command is empty or holds what is no text.
+    """
+
+    command: tuple[str, ...] = attrs.field(converter=as_tuple)
+
+    def __attrs_post_init__(self) -> None:
+        _refuse(self._faults(), "payload")
+
+    def _faults(self) -> Iterator[tuple[str, str]]:
+        if not isinstance(self.command, tuple):
+            yield "command", "must be a list of words, not one text"
+        elif not self.command:
+            yield "command", "must name a program"
+        else:
+            for i, word in enumerate(self.command):
+                fault = text_fault(word, empty=i > 0)
+                if fault:
+                    yield f"command[{i}]", fault
+
+
+@attrs.frozen(kw_only=True)
+class Identity:
+    """
+    On whose behalf the payload runs, as far as the pilot knows.
+
+    Attributes:
+        vo: Experiment (virtual organisation).
+
+        job_id: The experiment's id of this payload.
+
+        user_dn: Distinguished name of the user's certificate, any notation.
+
+        user_sub: Subject of the user's token.
+
+        user_iss: Issuer of that token; a subject means nothing without it.
+
+    Raises:
+        RequestError: A value is empty, or only one of *user_sub* and
+            *user_iss* is given (WLCG token profile 1.3: a subject is unique
+            within its issuer only).
+    """
+
+    vo: Optional[str] = None
+    job_id: Optional[str] = None
+    user_dn: Optional[str] = None
+    user_sub: Optional[str] = None
+    user_iss: Optional[str] = None
+
+    def __attrs_post_init__(self) -> None:
+        _refuse(self._faults(), "identity")
+
+    def _faults(self) -> Iterator[tuple[str, str]]:
+        for field, value in attrs.asdict(self).items():
+            fault = None if value is None else text_fault(value)
+            if fault:
+                yield field, fault
+        if (self.user_sub is None) != (self.user_iss is None):
+            yield "user_sub and user_iss", "must be given together"
+
+
+@attrs.frozen(kw_only=True)
+class Bind:
+    """
+    A host path shown inside the container.
+
+    Attributes:
+        source: Path on the host; a relative one is taken from the working
+            directory.
+
+        target: Absolute path in the container; the source's when not given.
+
+        writable: Whether the payload may write.  Off unless asked for.
+
+        required: Whether a missing source refuses the payload; otherwise the
+            bind is left out, visibly.
+
+        origin: Who wanted it; copied to plan and record.
+
+    Raises:
+        RequestError: A path is empty, holds a NUL byte, or is relative where
+            it must not be.
+    """
+
+    source: str = attrs.field(converter=as_path_text)
+    target: str = attrs.field(converter=_as_target)
+    writable: bool = False
+    required: bool = True
+    origin: str = "request"
+
+    @target.default
+    def _target_from_source(self) -> str:
+        return self.source
+
+    def __attrs_post_init__(self) -> None:
+        _refuse(self._faults(), f"bind {self.source!r}")
+
+    def _faults(self) -> Iterator[tuple[str, str]]:
+        for field, fault in (
+            ("source", path_fault(self.source, absolute=False)),
+            ("target", path_fault(self.target)),
+        ):
+            if fault:
+                yield field, fault
+        if isinstance(self.target, str) and ".." in self.target.split("/"):
+            yield "target", "must not hold '..'"
+        for field in ("writable", "required"):
+            if not isinstance(getattr(self, field), bool):
+                yield field, "must be true or false"
+
+
+@attrs.frozen(kw_only=True)
+class Request:
+    """
+    Everything that a pilot asks for one payload.
+
+    Attributes:
+        payload: What to run.
+
+        image: Image reference: an absolute path to a tree, or a name that
+            policy maps to one.
+
+        platform: Platform name, looked up in policy when no image is named.
+
+        workdir: The payload's working directory on the host, shown at
+            ``/srv``; None is the current directory of the pilot.
+
+        binds: Additional binds, in order of preference.
+
+        env: Variables for the payload.  Values never show in a repr.
+
+        keep_env: Names of host variables that the payload needs.
+
+        timeout: Time limit in seconds of wall time, or None.
+
+        identity: On whose behalf.
+
+        runtime: Path of the runtime to use instead of a search.
+
+        trace_dir: Directory for trace records, or None for the default.
+
+    Raises:
+        RequestError: With every problem of every field.
+    """
+
+    payload: Payload
+    image: Optional[str] = attrs.field(default=None, converter=as_path_text)
+    platform: Optional[str] = None
+    workdir: Optional[str] = attrs.field(default=None, converter=as_path_text)
+    binds: tuple[Bind, ...] = attrs.field(default=(), converter=as_tuple)
+    env: Mapping[str, str] = attrs.field(factory=dict, converter=as_mapping, repr=False)
+    keep_env: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
+    timeout: Optional[float] = None
+    identity: Identity = attrs.field(factory=Identity)
+    runtime: Optional[str] = attrs.field(default=None, converter=as_path_text)
+    trace_dir: Optional[str] = attrs.field(default=None, converter=as_path_text)
+
+    def __attrs_post_init__(self) -> None:
+        _refuse(self._faults(), "request")
+
+    def _faults(self) -> Iterator[tuple[str, str]]:
+        for field, kind in (("payload", Payload), ("identity", Identity)):
+            if not isinstance(getattr(self, field), kind):
+                yield field, f"must be of type {kind.__name__}"
+        for field in ("image", "platform"):
+            value = getattr(self, field)
+            fault = None if value is None else text_fault(value)
+            if fault:
+                yield field, fault
+        for field in ("workdir", "runtime", "trace_dir"):
+            value = getattr(self, field)
+            fault = None if value is None else path_fault(value)
+            if fault:
+                yield field, fault
+        yield from self._list_faults()
+        yield from self._env_faults()
+        if self.timeout is not None and not _is_positive(self.timeout):
+            yield "timeout", "must be a number of seconds above 0"
+
+    def _list_faults(self) -> Iterator[tuple[str, str]]:
+        if not isinstance(self.binds, tuple) or not all(isinstance(b, Bind) for b in self.binds):
+            yield "binds", "must be a list of Bind"
+        if not isinstance(self.keep_env, tuple):
+            yield "keep_env", "must be a list of names"
+        else:
+            for name in self.keep_env:
+                if not isinstance(name, str) or not IDENTIFIER.match(name):
+                    yield "keep_env", f"holds {name!r}, which is no name of a variable"
+
+    def _env_faults(self) -> Iterator[tuple[str, str]]:
+        if not isinstance(self.env, Mapping):
+            yield "env", "must map names to values"
+            return
+        for name, value in self.env.items():
+            if not isinstance(name, str) or not IDENTIFIER.match(name):
+                yield "env", f"holds {name!r}, which is no name of a variable"
+                continue
+            fault = text_fault(value, empty=True)
+            if fault:
+                yield f"env[{name}]", fault
+
+
+def _is_positive(value: Any) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+
+    return number and math.isfinite(value) and value > 0

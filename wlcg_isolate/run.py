@@ -1,0 +1,143 @@
+"""
+The whole way: decide, record, start, watch, record.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from collections.abc import Iterable
+from typing import Any, Callable, Optional
+
+from wlcg_isolate import _events, launch
+from wlcg_isolate.errors import IsolateError, TraceError
+from wlcg_isolate.host import trace_candidates
+from wlcg_isolate.outcome import Outcome, of_refusal
+from wlcg_isolate.plan import Plan, make_plan
+from wlcg_isolate.policy import Policy
+from wlcg_isolate.request import Request
+from wlcg_isolate.trace import Journal, TraceRecord, journal_for
+
+#: Called with the running payload, so that a caller can pass signals on.
+OnStart = Callable[[launch.Container], None]
+
+
+def run_isolated(
+    request: Request,
+    policy: Policy,
+    *,
+    on_start: Optional[OnStart] = None,
+    cancelled: Optional[Callable[[], bool]] = None,
+    **streams: Any,
+) -> Outcome:
+    """
+    Run a payload isolated, with its traces.
+
+    Args:
+        request: What the pilot asks.
+
+        policy: What site and experiment allow.
+
+        on_start: Called when the payload runs, with the running payload.
+
+        cancelled: Asked while the container is being made; once it says yes,
+            the payload is not started.
+
+        **streams: *stdin*, *stdout*, *stderr* as for `launch.start`.
+
+    Returns:
+        What happened, a refusal included: this function raises only what is
+        nobody's intent.
+    """
+    try:
+        plan = make_plan(request, policy)
+    except IsolateError as error:
+        return refuse(error, request, trace_candidates(request, policy, os.environ, os.geteuid()))
+
+    return launch_plan(plan, on_start=on_start, cancelled=cancelled, **streams)
+
+
+def launch_plan(
+    plan: Plan,
+    *,
+    on_start: Optional[OnStart] = None,
+    cancelled: Optional[Callable[[], bool]] = None,
+    **streams: Any,
+) -> Outcome:
+    """
+    Run a plan's payload and wait for its end, with its traces.
+
+    ``payload.start`` is on disk before the payload's first instruction; when
+    it cannot be written, the payload is not started.
+
+    Args:
+        plan: The plan.
+
+        on_start: Called when the payload runs, with the running payload.
+
+        cancelled: Asked while the container is being made; once it says yes,
+            the payload is not started.
+
+        **streams: *stdin*, *stdout*, *stderr* as for `launch.start`.
+
+    Returns:
+        What happened, a failed start included.
+    """
+    try:
+        journal = journal_for(plan.trace_dirs)
+        container = launch.start(
+            plan,
+            on_ready=lambda process: journal.write(TraceRecord.started(plan, process)),
+            cancelled=cancelled,
+            **streams,
+        )
+    except IsolateError as error:
+        return _refused(error, plan.request, plan.trace_dirs, plan.trace_id)
+
+    _events.emit("payload.started", trace_id=plan.trace_id, pid=container.pid)
+    try:
+        if on_start is not None:
+            on_start(container)
+        outcome = container.wait()
+    except BaseException:
+        container.kill()
+        raise
+    _write_end(journal, container, outcome)
+    _events.emit("payload.ended", trace_id=plan.trace_id, kind=outcome.kind, failed_by=outcome.failed_by)
+
+    return outcome
+
+
+def refuse(error: IsolateError, request: Optional[Request], trace_dirs: Iterable[str]) -> Outcome:
+    """
+    Turn an error into the outcome of a payload that was never started, and
+    record it where that is possible.
+
+    Args:
+        error: Why.
+
+        request: What was asked, as far as it was understood.
+
+        trace_dirs: Where the record may go, best first.
+    """
+    return _refused(error, request, trace_dirs, str(uuid.uuid4()))
+
+
+def _refused(error: IsolateError, request: Optional[Request], trace_dirs: Iterable[str], trace_id: str) -> Outcome:
+    outcome = of_refusal(error, trace_id)
+    record = TraceRecord.refused(error.problems, outcome, request)
+    # Where no record can be written, the refusal itself still stands.
+    with contextlib.suppress(TraceError):
+        journal_for(trace_dirs).write(record)
+    _events.emit("payload.refused", trace_id=trace_id, problems=[p.kind for p in error.problems])
+
+    return outcome
+
+
+def _write_end(journal: Journal, container: launch.Container, outcome: Outcome) -> None:
+    try:
+        journal.write(TraceRecord.ended(container.plan, container.payload, outcome))
+    except TraceError as error:
+        # The payload has run; its result must not be lost with its record.
+        _events.emit("trace.lost", trace_id=container.plan.trace_id, reason=str(error))
