@@ -10,24 +10,19 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator, Mapping
-from typing import Any, Callable, Optional
+from typing import Any, Optional
 
 import attrs
 
-from wlcg_isolate import _render
-from wlcg_isolate._values import is_below, utf8_fault
+from wlcg_isolate import _checks, _render
 from wlcg_isolate.binds import BindDecision, decide_binds
 from wlcg_isolate.environment import EnvDecision, decide_environment
 from wlcg_isolate.errors import PlanError, Problem
-from wlcg_isolate.host import HostFacts, probe_host, trace_candidates, workdir_of
+from wlcg_isolate.host import HostFacts, probe_host, workdir_of
 from wlcg_isolate.images import Image, choose_image
 from wlcg_isolate.policy import Policy
 from wlcg_isolate.request import Request
 from wlcg_isolate.runtime import Runtime, choose_runtime
-
-#: Directories that are the node, not somebody's work.
-_NO_WORKDIR = frozenset("/ /bin /boot /dev /etc /home /lib /lib64 /proc /run /sbin /sys /usr /var /var/tmp".split())
 
 
 @attrs.frozen(kw_only=True)
@@ -189,10 +184,10 @@ def make_plan(request: Request, policy: Policy, facts: Optional[HostFacts] = Non
     environment, found = decide_environment(facts.environ, request, policy, trace_id)
     problems += found
     workdir = workdir_of(request, facts.cwd)
-    problems += _workdir_problems(workdir, facts)
+    problems += _checks.workdir_problems(workdir, facts)
     binds, found = decide_binds(request, policy, facts, workdir or "/")
     problems += found
-    trace_dirs, found = _trace_dirs(request, policy, facts, binds)
+    trace_dirs, found = _checks.trace_dirs(request, policy, facts, binds)
     problems += found
     if problems or runtime is None or image is None or workdir is None:
         raise PlanError(problems)
@@ -209,134 +204,7 @@ def make_plan(request: Request, policy: Policy, facts: Optional[HostFacts] = Non
         trace_dirs=trace_dirs,
         grace=policy.payload_grace_seconds,
         start_deadline=policy.runtime_start_seconds,
-        warnings=tuple(_warnings(request, facts)),
+        warnings=tuple(_checks.warnings(request, facts)),
     )
 
-    return attrs.evolve(plan, unrenderable=tuple(p for check in _STATIC_CHECKS for p in check(plan, facts)))
-
-
-def _workdir_problems(workdir: Optional[str], facts: HostFacts) -> Iterator[Problem]:
-    if workdir is None:
-        yield Problem(
-            kind="workdir-missing",
-            message="the current directory is gone",
-            origin="this process",
-            advice="name a working directory with --workdir",
-        )
-        return
-    fact = facts.paths.get(workdir)
-    if fact is None or not fact.present or fact.kind != "directory":
-        state = "is no directory" if fact is not None and fact.present else "does not exist"
-        if fact is not None and fact.state not in ("present", "missing"):
-            state = f"cannot be looked at: {fact.reason}"
-        yield Problem(
-            kind="workdir-missing",
-            message=f"working directory {workdir} {state}",
-            origin="--workdir",
-            advice="create it before the payload is started",
-        )
-    elif workdir in _NO_WORKDIR or fact.resolved in _NO_WORKDIR:
-        yield Problem(
-            kind="workdir-unsafe",
-            message=f"{workdir} is a directory of the system",
-            origin="--workdir",
-            advice="give each payload a directory of its own",
-        )
-    elif not fact.writable:
-        yield Problem(
-            kind="workdir-not-writable",
-            message=f"working directory {workdir} cannot be written",
-            origin="--workdir",
-            advice="check its owner and mode, and that its disk is mounted read-write",
-        )
-
-
-def _trace_dirs(
-    request: Request, policy: Policy, facts: HostFacts, binds: tuple[BindDecision, ...]
-) -> tuple[tuple[str, ...], list[Problem]]:
-    """
-    Keep the trace directories that the payload cannot see.
-    """
-    usable, problems = [], []
-    for candidate in trace_candidates(request, policy, facts.environ, facts.uid):
-        shown_by = _shown_by(candidate, binds, facts.paths)
-        if shown_by is None:
-            usable.append(candidate)
-        else:
-            problems.append(
-                Problem(
-                    kind="trace-visible",
-                    message=f"the payload would see the trace directory {candidate} through {shown_by}",
-                    origin="--trace-dir" if request.trace_dir else "trace.directories",
-                    advice="name a trace directory outside the working directory and all binds",
-                )
-            )
-
-    return tuple(usable), [] if usable else problems
-
-
-def _shown_by(path: str, binds: tuple[BindDecision, ...], paths: Mapping[str, Any]) -> Optional[str]:
-    def spellings(p: str) -> list[str]:
-        fact = paths.get(p)
-        return [p] if fact is None or fact.resolved is None else [p, fact.resolved]
-
-    for bind in binds:
-        for source in spellings(bind.source) if bind.decision == "mount" else ():
-            for place in spellings(path):
-                if is_below(place, source) or is_below(source, place):
-                    return bind.source
-
-    return None
-
-
-def _warnings(request: Request, facts: HostFacts) -> Iterator[str]:
-    if facts.uid == 0:
-        yield "the pilot is root: a container confines a payload of root far less than one of a plain user"
-    for name in request.keep_env:
-        if name not in facts.environ:
-            yield f"--keep-env {name}: the host has no such variable"
-
-
-def _not_utf8(plan: Plan, facts: HostFacts) -> Iterator[Problem]:
-    """
-    The runtime passes arguments and variables on as JSON: bytes that are not
-    UTF-8 become U+FFFD (seen with Apptainer 1.4.5).
-    """
-    del facts
-    for i, word in enumerate(plan.request.payload.command):
-        if utf8_fault(word):
-            yield _unrenderable("argument-undeliverable", f"argument {i} {utf8_fault(word)}")
-    for name, value in plan.payload_environ.items():
-        if utf8_fault(value):
-            yield _unrenderable("variable-undeliverable", f"the value of {name} {utf8_fault(value)}")
-    for bind in plan.mounts:
-        for path in (bind.source, bind.target):
-            if utf8_fault(path):
-                yield _unrenderable("bind-target-impossible", f"the path {path!r} {utf8_fault(path)}")
-
-
-def _planted_tmp(plan: Plan, facts: HostFacts) -> Iterator[Problem]:
-    """
-    An earlier payload may have left a link where ``argv`` has ``/tmp``.
-    """
-    for name in ("tmp", "var_tmp"):
-        fact = facts.paths.get(os.path.join(plan.workdir, name))
-        if fact is not None and (fact.is_link or (fact.present and fact.kind != "directory")):
-            yield Problem(
-                kind="workdir-unsafe",
-                message=f"{fact.path} is no plain directory",
-                origin="--workdir",
-                advice="remove it, or start the payload with wlcg-isolate run",
-            )
-
-
-_STATIC_CHECKS: tuple[Callable[[Plan, HostFacts], Iterator[Problem]], ...] = (_not_utf8, _planted_tmp)
-
-
-def _unrenderable(kind: str, message: str) -> Problem:
-    return Problem(
-        kind=kind,
-        message=f"{message}, which the runtime's command line cannot carry",
-        origin="request",
-        advice="start the payload with wlcg-isolate run, or use other bytes",
-    )
+    return attrs.evolve(plan, unrenderable=tuple(_checks.unrenderable(plan, facts)))

@@ -29,7 +29,7 @@ from typing import NamedTuple, Optional
 
 from wlcg_isolate import _render
 from wlcg_isolate._values import IDENTIFIER
-from wlcg_isolate.launch import process
+from wlcg_isolate.launch import procfs
 from wlcg_isolate.plan import Plan
 
 RELEASE_FD = 3
@@ -78,7 +78,7 @@ def find_payload(launcher: int, marker: bytes) -> Optional[Payload]:
         inner = int(marker)
     except ValueError:
         return None
-    family = process.family(launcher)
+    family = procfs.family(launcher)
     for pid, numbers in family.items():
         if numbers[-1] == inner:
             init = next((p for p, n in family.items() if n[-1] == 1 and len(n) == len(numbers)), None)
@@ -86,8 +86,8 @@ def find_payload(launcher: int, marker: bytes) -> Optional[Payload]:
                 pid=pid,
                 inner_pid=inner,
                 init=init,
-                start_ticks=process.start_ticks(pid),
-                namespaces=process.namespaces(pid),
+                start_ticks=procfs.start_ticks(pid),
+                namespaces=procfs.namespaces(pid),
             )
 
     return None
@@ -100,7 +100,7 @@ def shared_namespaces(payload: Payload, *, userns: bool) -> tuple[str, ...]:
     Some settings of a node drop ``--pid`` and ``--ipc`` without a word
     (``allow pid ns = no``), so the answer of the kernel counts.
     """
-    host = process.namespaces()
+    host = procfs.namespaces()
     wanted = (*_SEPARATE, "user") if userns else _SEPARATE
 
     return tuple(name for name in wanted if payload.namespaces.get(name) in (None, host.get(name)))

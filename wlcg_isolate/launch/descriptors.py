@@ -1,0 +1,53 @@
+"""
+Descriptors that a launch needs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import tempfile
+from typing import Any, BinaryIO, Union, cast
+
+from wlcg_isolate.launch import process
+
+#: A descriptor, or an object with one.
+Stream = Union[int, Any]
+
+
+def parked(stream: Stream, stack: contextlib.ExitStack) -> int:
+    """
+    Duplicate a caller's stream out of the way; a closed one becomes the null
+    device, since its number could be taken by a descriptor of ours.
+    """
+    try:
+        fd = stream if isinstance(stream, int) else stream.fileno()
+        copy = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, process.FIRST_FREE)
+    except OSError:
+        copy = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    stack.callback(os.close, copy)
+
+    return copy
+
+
+def pipe(stack: contextlib.ExitStack) -> tuple[BinaryIO, BinaryIO]:
+    """
+    Make a pipe whose ends are closed with the stack, if not before.
+    """
+    read, write = os.pipe()
+
+    return (
+        stack.enter_context(open(read, "rb", buffering=0)),
+        stack.enter_context(open(write, "wb", buffering=0)),
+    )
+
+
+def own_file() -> BinaryIO:
+    """
+    Open a file without a name for the runtime's own output.
+    """
+    try:
+        return open(os.memfd_create("wlcg-isolate-runtime"), "w+b", buffering=0)
+    except (AttributeError, OSError):
+        return cast("BinaryIO", tempfile.TemporaryFile(buffering=0))

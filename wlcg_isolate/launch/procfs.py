@@ -1,0 +1,86 @@
+"""
+Read what the kernel says of processes (proc(5)).
+
+Nothing here knows of containers.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Optional
+
+
+def family(pid: int) -> dict[int, tuple[int, ...]]:
+    """
+    List the living descendants of a process.
+
+    Returns:
+        Process id as seen here, to its ids from this PID namespace inwards
+        (``NSpid`` in proc(5)).
+    """
+    found: dict[int, tuple[int, ...]] = {}
+    todo = [pid]
+    while todo:
+        for child in _children(todo.pop()):
+            numbers = _namespace_pids(child)
+            if numbers and child not in found:
+                found[child] = numbers
+                todo.append(child)
+
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        tasks = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return []
+    found: list[int] = []
+    for task in tasks:
+        try:
+            with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as f:
+                found += [int(word) for word in f.read().split()]
+        except OSError:
+            continue
+
+    return found
+
+
+def _namespace_pids(pid: int) -> tuple[int, ...]:
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as f:
+            for line in f:
+                if line.startswith("NSpid:"):
+                    return tuple(int(word) for word in line.split()[1:])
+    except OSError:
+        pass
+
+    return ()
+
+
+def start_ticks(pid: int) -> Optional[int]:
+    """
+    Read when a process started, in clock ticks since boot (proc(5), field 22
+    of ``stat``); together with the boot id it names a process for ever.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as f:
+            # The second field is the program's name and may hold anything.
+            return int(f.read().rpartition(b")")[2].split()[19])
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def namespaces(pid: object = "self") -> dict[str, int]:
+    """
+    Read the inode numbers of a process's namespaces, as far as it is allowed.
+    """
+    found = {}
+    for name in ("pid", "mnt", "user", "net", "ipc", "uts", "cgroup"):
+        try:
+            link = os.readlink(f"/proc/{pid}/ns/{name}")
+        except OSError:
+            continue
+        found[name] = int(link.partition("[")[2].rstrip("]"))
+
+    return found

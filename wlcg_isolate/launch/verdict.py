@@ -1,0 +1,78 @@
+"""
+Tell how a payload ended from what was seen of it.
+"""
+
+from __future__ import annotations
+
+import signal
+from typing import Any, Optional
+
+from wlcg_isolate.launch import process
+from wlcg_isolate.outcome import Outcome, Usage, of_kind, of_payload, signal_name
+from wlcg_isolate.plan import Plan
+
+
+def judge(
+    plan: Plan,
+    launcher: process.Child,
+    inner: Optional[process.Ended],
+    *,
+    wall: float,
+    timed_out: bool,
+    passed_on: Optional[int],
+) -> Outcome:
+    """
+    Put together what is known of the end.
+
+    Args:
+        plan: The plan.
+
+        launcher: The runtime, which has ended.
+
+        inner: How the payload's own process ended, where the kernel tells.
+
+        wall: Seconds since the payload's release.
+
+        timed_out: Whether the time limit was over.
+
+        passed_on: The last signal that was passed on to the payload.
+    """
+    ended = launcher.ended or process.Ended(None, None)
+    end = inner or _from_launcher(ended)
+    more: dict[str, Any] = {"trace_id": plan.trace_id, "usage": _usage(launcher, wall)}
+    if timed_out:
+        limit = f"stopped after its time limit of {plan.request.timeout:g} s"
+        return of_kind("time-limit", limit, started=True, exit_code=end.exit_code, signal=end.signal, **more)
+    if ended.signal is not None and passed_on is None:
+        reason = f"the runtime was ended by {signal_name(ended.signal)} while the payload ran"
+        return of_kind("runtime-lost", reason, started=True, signal=ended.signal, **more)
+    if end.signal is not None and end.signal == passed_on:
+        reason = f"ended by {signal_name(end.signal)}, which was passed on to it"
+        return of_kind("stopped", reason, started=True, signal=end.signal, **more)
+
+    return of_payload(end.exit_code, end.signal, **more)
+
+
+def _from_launcher(ended: process.Ended) -> process.Ended:
+    """
+    Read the payload's end from the runtime's exit status.
+
+    With a PID namespace of its own the runtime turns signal N into status
+    128+N, which a payload may also use itself: the shell's convention
+    decides, where the kernel does not tell (before Linux 6.15).
+    """
+    code = ended.exit_code
+    if code is not None and 128 < code <= 128 + signal.SIGRTMAX:
+        return process.Ended(None, code - 128)
+
+    return ended
+
+
+def _usage(launcher: process.Child, wall: float) -> Usage:
+    usage = launcher.usage
+
+    return Usage(
+        wall_seconds=round(wall, 6),
+        cpu_seconds=round(usage.ru_utime + usage.ru_stime, 6) if usage else 0.0,
+        max_rss_bytes=usage.ru_maxrss * 1024 if usage else 0,
+    )
