@@ -80,9 +80,10 @@ def _mount_spec(source: str, target: str, *, writable: bool) -> str:
     if not writable:
         fields.append("ro")
     line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(fields)
+    # The writer quotes a newline only when it ends its lines with one.
+    csv.writer(line, lineterminator="\r\n").writerow(fields)
 
-    return line.getvalue()
+    return line.getvalue()[:-2]
 
 
 def static_argv(plan: Plan, scratch: str) -> tuple[str, ...]:

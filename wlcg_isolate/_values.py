@@ -65,6 +65,9 @@ def path_fault(value: Any, *, absolute: bool = True) -> Optional[str]:
     fault = text_fault(value)
     if fault is None and absolute and not value.startswith("/"):
         fault = "must be an absolute path"
+    if fault is None and "\r" in value:
+        # Go's CSV reader, with which the runtime reads --mount, drops it before a newline.
+        fault = "must not hold a carriage return"
 
     return fault
 

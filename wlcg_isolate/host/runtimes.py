@@ -20,8 +20,12 @@ import attrs
 from wlcg_isolate.host.facts import RuntimeFact
 
 #: What a runtime gets to see: nothing of the pilot's environment, in which
-#: any APPTAINER_* or SINGULARITY_* variable acts as an option.
+#: any APPTAINER_* or SINGULARITY_* variable acts as an option.  Every call,
+#: even for the version, would make a configuration directory in the user's
+#: home; nothing can be made in /proc, and the runtime goes on without.
 RUNTIME_ENVIRON: Mapping[str, str] = {
+    "APPTAINER_CONFIGDIR": "/proc/wlcg_isolate",
+    "SINGULARITY_CONFIGDIR": "/proc/wlcg_isolate",
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "LC_ALL": "C",
 }

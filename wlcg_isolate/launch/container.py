@@ -22,6 +22,7 @@ from wlcg_isolate import _render
 from wlcg_isolate.errors import LaunchError, Problem
 from wlcg_isolate.host.runtimes import RUNTIME_ENVIRON
 from wlcg_isolate.launch import descriptors, handshake, process, verdict
+from wlcg_isolate.launch.lifeline import Lifeline
 from wlcg_isolate.launch.scratch import Scratch
 from wlcg_isolate.outcome import Outcome, runtime_failure
 from wlcg_isolate.plan import Plan
@@ -94,6 +95,7 @@ class Container:
         self._released = 0.0
         self._passed_on: Optional[int] = None
         self._timed_out = False
+        self._ended = False
         self._outcome: Optional[Outcome] = None
 
     @property
@@ -117,6 +119,8 @@ class Container:
         Returns:
             Whether it was still there.
         """
+        if self._ended:
+            return False
         self._passed_on = number
 
         return process.send(self._payload_fd, self.pid, number)
@@ -159,7 +163,7 @@ class Container:
             timed_out=self._timed_out,
             passed_on=self._passed_on,
         )
-        self._resources.close()
+        self._close()
 
         return self._outcome
 
@@ -169,7 +173,7 @@ class Container:
         """
         if self._launcher is not None:
             self._kill_all(self._launcher)
-        self._resources.close()
+        self._close()
 
     def _start(
         self,
@@ -198,6 +202,7 @@ class Container:
                 raise _failed("runtime-vanished", reason, "this node") from e
             self._launcher = process.Child(pid)
             keep.callback(self._launcher.close)
+            keep.callback(self._lifeline(pid).release)
             ready_write.close()
             release_read.close()
             self._payload = self._await_marker(ready_read, words, cancelled)
@@ -207,6 +212,12 @@ class Container:
                 on_ready(self._payload)
             self._released = time.monotonic()
             self._release(release_write)
+
+    def _lifeline(self, launcher: int) -> Lifeline:
+        try:
+            return Lifeline(launcher)
+        except OSError as e:
+            raise _failed("runtime-failed", f"no process can be started to watch the pilot: {e.strerror}", "the node") from e
 
     def _await_marker(self, ready: BinaryIO, words: BinaryIO, cancelled: Optional[Callable[[], bool]]) -> Ready:
         """
@@ -281,6 +292,11 @@ class Container:
             process.send(None, self._payload.init, signal.SIGKILL)
             launcher.wait(self.plan.grace)
         launcher.kill()
+
+    def _close(self) -> None:
+        # From here on the process numbers may be somebody else's.
+        self._ended = True
+        self._resources.close()
 
     def _close_payload_fd(self) -> None:
         if self._payload_fd is not None:

@@ -11,6 +11,7 @@ import os
 import select
 import signal
 import struct
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Optional
@@ -174,6 +175,7 @@ class Child:
         self.ended: Optional[Ended] = None
         self.usage: Optional[Any] = None
         self.pidfd = open_pidfd(pid)
+        self._lock = threading.Lock()
 
     def poll(self) -> bool:
         """
@@ -182,17 +184,18 @@ class Child:
         Returns:
             Whether it has.
         """
-        if self.ended is None:
-            try:
-                pid, status, usage = os.wait4(self.pid, os.WNOHANG)
-            except ChildProcessError:
-                # The caller ignores SIGCHLD or reaps everything itself.
-                self.ended = exit_of(self.pidfd) or Ended(None, None)
-                return True
-            if pid:
-                self.ended, self.usage = decode(status), usage
+        with self._lock:
+            if self.ended is None:
+                try:
+                    pid, status, usage = os.wait4(self.pid, os.WNOHANG)
+                except ChildProcessError:
+                    # The caller ignores SIGCHLD or reaps everything itself.
+                    self.ended = exit_of(self.pidfd) or Ended(None, None)
+                    return True
+                if pid:
+                    self.ended, self.usage = decode(status), usage
 
-        return self.ended is not None
+            return self.ended is not None
 
     def wait(self, seconds: Optional[float]) -> bool:
         """

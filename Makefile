@@ -1,0 +1,24 @@
+# Two commands for a newcomer: make demo, make test. All work is in tools/.
+.PHONY: help demo test lint docs clean
+
+help:
+	@echo "make demo   set everything up and run the main job"
+	@echo "make test   set everything up and pass the tests"
+	@echo "make lint   check style and types"
+	@echo "make docs   build the documentation into docs/_build/html"
+	@echo "make clean  remove what these made here (the cache stays: tools/get-apptainer --help)"
+
+demo:
+	@tools/demo
+
+test: lint docs
+	@tools/test
+
+lint:
+	@tools/lint
+
+docs:
+	@tools/docs
+
+clean:
+	rm -rf .venv docs/_build

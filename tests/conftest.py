@@ -1,0 +1,116 @@
+"""
+What all rings of tests share.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import attrs
+import pytest
+
+import wlcg_isolate
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@attrs.frozen(kw_only=True)
+class Ran:
+    """What one call of the command line gave."""
+
+    status: int
+    stdout: bytes
+    stderr: str
+    outcome: dict | None
+    records: list[dict]
+
+    def actions(self):
+        """List the records' events in order."""
+        return [record["event.action"] for record in self.records]
+
+
+class CommandLine:
+    """The installed command line, in a working directory of its own."""
+
+    def __init__(self, place: Path, runtime: str | None = None) -> None:
+        self.workdir = place / "work"
+        self.trace_dir = place / "trace"
+        self.outcome = place / "outcome.json"
+        self.workdir.mkdir()
+        self.program = command_line_program()
+        self.environ = {"PATH": "/usr/bin:/bin", "HOME": str(place)}
+        if runtime:
+            self.environ["PATH"] = f"{Path(runtime).parent}:{self.environ['PATH']}"
+
+    def argv(self, *options, command=()):
+        """Make the arguments of a call of ``run``."""
+        words = [*self.program, "run", "--workdir", str(self.workdir), "--trace-dir", str(self.trace_dir)]
+        words += ["--outcome", str(self.outcome), *map(str, options)]
+
+        return [*words, "--", *command] if command else words
+
+    def run(self, *options, command=("true",), environ=None, **more):
+        """Run a payload and read back all that it left."""
+        self.outcome.unlink(missing_ok=True)
+        done = subprocess.run(
+            self.argv(*options, command=command),
+            env={**self.environ, **(environ or {})},
+            capture_output=True,
+            timeout=120,
+            check=False,
+            **{"stdin": subprocess.DEVNULL, "cwd": self.workdir, **more},
+        )
+        return self.read(done.returncode, done.stdout, done.stderr)
+
+    def start(self, *options, command=("true",), **more):
+        """Start a payload without waiting for it."""
+        return subprocess.Popen(
+            self.argv(*options, command=command),
+            env=self.environ,
+            **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "cwd": self.workdir, **more},
+        )
+
+    def read(self, status, stdout=b"", stderr=b""):
+        """Read the outcome and the records."""
+        outcome = json.loads(self.outcome.read_text()) if self.outcome.exists() else None
+
+        return Ran(
+            status=status,
+            stdout=stdout,
+            stderr=stderr.decode(),
+            outcome=outcome,
+            records=self.records(),
+        )
+
+    def records(self):
+        """Read all trace records in order."""
+        lines = [line for file in sorted(self.trace_dir.glob("*.jsonl")) for line in file.read_text().splitlines()]
+
+        return [json.loads(line) for line in lines]
+
+
+def command_line_program():
+    """Find the command line that belongs to the package under test."""
+    if Path(wlcg_isolate.__file__).parent.parent != ROOT:
+        return [str(Path(sys.executable).parent / "wlcg-isolate")]
+    start = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from wlcg_isolate.cli import main; sys.exit(main())"
+
+    return [sys.executable, "-c", start]
+
+
+@pytest.fixture
+def command_line(tmp_path):
+    """Make a command line with a runtime in PATH."""
+    return lambda runtime=None: CommandLine(tmp_path, runtime)
+
+
+@pytest.fixture(autouse=True)
+def _as_on_a_node(monkeypatch):
+    """Keep the tester's own environment out, where it would change an answer."""
+    for name in os.environ:
+        if name.startswith(("APPTAINER", "SINGULARITY")) or name in ("XDG_STATE_HOME", "LC_ALL"):
+            monkeypatch.delenv(name)

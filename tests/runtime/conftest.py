@@ -1,0 +1,87 @@
+"""
+The third ring: real Apptainer, real images.  Nothing here may be skipped.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from wlcg_isolate import Payload, Policy, Request, load_policy
+
+TOOLS = Path(__file__).resolve().parents[2] / "tools"
+
+
+def pytest_collection_modifyitems(items):
+    """Mark everything in this directory."""
+    for item in items:
+        if Path(__file__).parent in Path(item.path).parents:
+            item.add_marker("runtime")
+
+
+def _tool(*words):
+    done = subprocess.run([str(TOOLS / words[0]), *words[1:]], stdout=subprocess.PIPE, check=True, text=True)
+
+    return done.stdout.strip()
+
+
+@pytest.fixture(scope="session")
+def runtime():
+    """Path of a working Apptainer; without one every test here fails."""
+    return os.environ.get("WLCG_ISOLATE_TEST_RUNTIME") or _tool("get-apptainer")
+
+
+@pytest.fixture(scope="session")
+def image():
+    """Find an image by name."""
+    known = {}
+
+    def find(name):
+        if name not in known:
+            directory = os.environ.get("WLCG_ISOLATE_TEST_IMAGES")
+            known[name] = os.path.join(directory, name) if directory else _tool("get-image", name)
+        return known[name]
+
+    return find
+
+
+@pytest.fixture
+def cli(command_line, runtime):
+    """The command line with the real runtime in PATH."""
+    return command_line(runtime)
+
+
+@pytest.fixture
+def policy():
+    """The built-in policy."""
+    return load_policy()
+
+
+@pytest.fixture
+def request_for(tmp_path, runtime, image):
+    """Make a request for a payload in a tree image."""
+    workdir = tmp_path / "work"
+    workdir.mkdir(exist_ok=True)
+
+    def make(*command, name="tiny", **more):
+        return Request(
+            **{
+                "payload": Payload(command=command),
+                "image": image(name),
+                "workdir": workdir,
+                "trace_dir": tmp_path / "trace",
+                "runtime": runtime,
+                **more,
+            }
+        )
+
+    return make
+
+
+@pytest.fixture
+def quick():
+    """A policy that waits briefly between TERM and KILL."""
+    return Policy(payload_grace_seconds=0.5)
