@@ -96,5 +96,6 @@ KINDS: Mapping[str, Kind] = {
     "ended-by-signal": Kind("payload", None, "A signal ended the payload; nobody sent it through this library."),
     "time-limit": Kind("timeout", None, "The payload was stopped because its time limit was over."),
     "stopped": Kind("signal", None, "The pilot passed on a signal and the payload ended by it."),
+    "end-unseen": Kind("runtime", None, "The payload ran and ended, but nobody saw its exit status."),
     "runtime-lost": Kind("runtime", _SAME, "The runtime was killed while the payload ran."),
 }

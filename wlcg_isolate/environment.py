@@ -106,7 +106,10 @@ def decide_environment(
     for name, value in host.items():
         decisions[name] = _decide_host(name, value, request, policy)
     for decision in _settings(policy, trace_id):
-        decisions[decision.name] = decision
+        # What is not reserved is a default: a request may keep the host's.
+        asked = decision.name in host and decision.name in request.keep_env
+        if decision.name in RESERVED or not asked:
+            decisions[decision.name] = decision
     for name, value in request.env.items():
         decisions[name] = EnvDecision(
             name=name, decision="set", rule="request", reason="the request sets it", value=value

@@ -176,9 +176,8 @@ def test_processes(cli, image):
 def test_namespaces(cli, image):
     """The container has PID, mount, IPC and user namespaces of its own."""
     names = ("pid", "mnt", "ipc", "user")
-    ran = cli.run(
-        "--image", image("tiny"), command=("sh", "-c", "; ".join(f"readlink /proc/self/ns/{n}" for n in names))
-    )
+    script = "; ".join(f"readlink /proc/self/ns/{n}" for n in names)
+    ran = cli.run("--image", image("tiny"), command=("sh", "-c", script))
     inside = ran.stdout.decode().split()
 
     assert 4 == len(inside)
@@ -228,7 +227,8 @@ def test_payload_that_spoils_its_directory(cli, image, tmp_path):
     (victim / "file").write_text("stays")
     cli.outcome = cli.workdir / "outcome.json"
     script = (
-        f"cd /srv; for d in .wlcg-isolate-*; do mv $d/tmp $d/x; ln -s {victim} $d/tmp; mv $d moved; ln -s {victim} $d; done; "
+        f"cd /srv; for d in .wlcg-isolate-*; do mv $d/tmp $d/x; ln -s {victim} $d/tmp; "
+        f"mv $d moved; ln -s {victim} $d; done; "
         f"ln -s {victim}/file outcome.json; mkdir -p /var/tmp/deep/er; chmod 0 /var/tmp/deep"
     )
     ran = cli.run("--image", image("tiny"), command=("sh", "-c", script))

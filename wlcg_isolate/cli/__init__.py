@@ -38,6 +38,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         The exit status.
     """
     _open_standard_descriptors()
+    _restore_locale()
     words = list(sys.argv[1:] if argv is None else argv)
     command = words[0] if words else "--help"
     if command in ("-h", "--help", "help"):
@@ -67,6 +68,17 @@ def _help() -> str:
     lines += ["", "wlcg-isolate COMMAND --help tells more."]
 
     return "\n".join(lines)
+
+
+def _restore_locale() -> None:
+    """
+    Undo what ``bin/wlcg-isolate`` did to start quietly.
+    """
+    original = os.environ.pop("WLCG_ISOLATE_LC_ALL", None)
+    if original is not None:
+        os.environ.pop("LC_ALL", None)
+        if original:
+            os.environ["LC_ALL"] = original
 
 
 def _open_standard_descriptors() -> None:

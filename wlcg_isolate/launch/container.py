@@ -217,7 +217,7 @@ class Container:
         try:
             return Lifeline(launcher)
         except OSError as e:
-            raise _failed("runtime-failed", f"no process can be started to watch the pilot: {e.strerror}", "the node") from e
+            raise _failed("runtime-failed", f"no process can watch the pilot: {e.strerror}", "the node") from e
 
     def _await_marker(self, ready: BinaryIO, words: BinaryIO, cancelled: Optional[Callable[[], bool]]) -> Ready:
         """

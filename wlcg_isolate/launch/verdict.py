@@ -43,6 +43,9 @@ def judge(
     if timed_out:
         limit = f"stopped after its time limit of {plan.request.timeout:g} s"
         return of_kind("time-limit", limit, started=True, exit_code=end.exit_code, signal=end.signal, **more)
+    if end.exit_code is None and end.signal is None:
+        reason = "the runtime was reaped by somebody else in the pilot's process, and the kernel does not tell more"
+        return of_kind("end-unseen", reason, started=True, **more)
     if ended.signal is not None and passed_on is None:
         reason = f"the runtime was ended by {signal_name(ended.signal)} while the payload ran"
         return of_kind("runtime-lost", reason, started=True, signal=ended.signal, **more)

@@ -1,0 +1,78 @@
+"""
+The second ring: a fake runtime, with real processes and real signals.
+
+The fake makes real namespaces with ``unshare`` and runs the command in them,
+on the host's own files; around that it behaves as each test wants.
+"""
+
+from __future__ import annotations
+
+import stat
+
+import pytest
+
+from wlcg_isolate import Payload, Request
+
+SCRIPT = """\
+#!/bin/sh
+case $1 in
+--version) echo "{banner}"; exit {version_status} ;;
+buildcfg) echo "{config}"; exit 0 ;;
+esac
+echo run >>"{calls}"
+while [ "$1" != /bin/sh ]; do shift; done
+{behaviour}
+"""
+
+#: Makes all namespaces that a container must have.
+ISOLATE = 'exec unshare --user --map-current-user --mount --ipc --pid --fork --mount-proc --kill-child "$@"'
+
+
+@pytest.fixture
+def fake(tmp_path):
+    """Write a fake runtime and return its path."""
+
+    def make(
+        behaviour=ISOLATE, *, banner="apptainer version 1.4.5", config="APPTAINER_SUID_INSTALL=0", version_status=0
+    ):
+        program = tmp_path / "apptainer"
+        text = SCRIPT.format(
+            banner=banner, config=config, version_status=version_status, behaviour=behaviour, calls=tmp_path / "calls"
+        )
+        program.write_text(text)
+        program.chmod(program.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
+
+        return str(program)
+
+    return make
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Make what passes for a tree image: the fake uses the host's files."""
+    root = tmp_path / "image"
+    (root / "bin").mkdir(parents=True)
+    (root / "bin" / "sh").write_text("#!/bin/sh\n")
+
+    return str(root)
+
+
+@pytest.fixture
+def request_for(tmp_path, tree):
+    """Make a request for a payload under a fake runtime."""
+    workdir = tmp_path / "work"
+    workdir.mkdir()
+
+    def make(runtime, *command, **more):
+        return Request(
+            **{
+                "payload": Payload(command=command or ("true",)),
+                "image": tree,
+                "workdir": workdir,
+                "trace_dir": tmp_path / "trace",
+                "runtime": runtime,
+                **more,
+            }
+        )
+
+    return make
