@@ -85,8 +85,8 @@ def _expected(ran_or_id, **more):
 def test_whole_environment(cli, image, name):
     """Exactly the decided variables arrive, and not one more."""
     ran = cli.run(
-        "--image", image(name), "--env", "MINE=1", "--keep-env", "X509_USER_PROXY", command=("cat", "/proc/self/environ"),
-        environ={**HOSTILE, "TERM": "xterm", "https_proxy": "proxy:3128"},
+        "--image", image(name), "--env", "MINE=1", "--keep-env", "X509_USER_PROXY",
+        command=("cat", "/proc/self/environ"), environ={**HOSTILE, "TERM": "xterm", "https_proxy": "proxy:3128"},
     )  # fmt: skip
 
     assert 0 == ran.status
