@@ -43,6 +43,8 @@ class CommandLine:
         self.workdir.mkdir()
         self.program = command_line_program()
         self.environ = {"PATH": "/usr/bin:/bin", "HOME": str(place)}
+        # Lines that only a child process runs count, too.
+        self.environ.update((k, v) for k, v in os.environ.items() if k.startswith("COVERAGE_"))
         if runtime:
             self.environ["PATH"] = f"{Path(runtime).parent}:{self.environ['PATH']}"
 

@@ -57,9 +57,7 @@ def find_sample() -> Path:
 def dimuon_masses(path: Path) -> NDArray[np.float64]:
     """Return the mass in GeV of the two first muons, one value per event."""
     with uproot.open(path) as file:
-        muons = file[TREE].arrays(
-            ["Muon_E", "Muon_Px", "Muon_Py", "Muon_Pz", "Muon_Charge"]
-        )
+        muons = file[TREE].arrays(["Muon_E", "Muon_Px", "Muon_Py", "Muon_Pz", "Muon_Charge"])
 
     muons = muons[ak.num(muons["Muon_E"]) > 1]
     muons = muons[muons["Muon_Charge"][:, 0] != muons["Muon_Charge"][:, 1]]
@@ -114,9 +112,7 @@ def os_release() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the analysis and return the exit status."""
-    parser = argparse.ArgumentParser(
-        description="Print the dimuon mass spectrum of a ROOT file."
-    )
+    parser = argparse.ArgumentParser(description="Print the dimuon mass spectrum of a ROOT file.")
     parser.add_argument(
         "file",
         nargs="?",

@@ -58,6 +58,15 @@ def test_no_runtime_in_path(cli, image):
     assert not (cli.workdir / "started").exists()
 
 
+def test_no_payload(cli, image):
+    """A command line without a payload says where to put it."""
+    ran = cli.run("--image", image("tiny"), command=())
+
+    assert (125, "usage") == (ran.status, ran.outcome["kind"])
+    assert "there is no payload: put its command behind --" in ran.stderr
+    assert _one_line(ran.stderr)
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"payload": 5}', '{"nosuch": 1}', "\x00", ""])
 def test_unreadable_request(cli, image, tmp_path, text):
     """A request that is no request is refused with its reasons."""

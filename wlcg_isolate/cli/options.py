@@ -185,6 +185,9 @@ def _request(options: argparse.Namespace, command: Sequence[str]) -> Optional[Re
 
         data = _collect(problems, lambda: read_request_json(options.request)) or {}
     given = _from_options(options, command, problems)
+    if not command and options.request is None:
+        problems.append(_usage("there is no payload: put its command behind --"))
+        given["payload"] = {"command": ["-"]}
     for name in ("env", "identity"):
         if isinstance(data.get(name, {}), dict):
             given[name] = {**data.get(name, {}), **given[name]}

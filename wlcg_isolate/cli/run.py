@@ -14,8 +14,7 @@ from wlcg_isolate.cli.output import OutcomeFile, report
 from wlcg_isolate.errors import IsolateError, RequestError
 from wlcg_isolate.host import trace_candidates
 from wlcg_isolate.launch import Container
-from wlcg_isolate.outcome import NOT_STARTED_STATUS, Outcome
-from wlcg_isolate.policy import Policy
+from wlcg_isolate.outcome import NOT_STARTED_STATUS
 from wlcg_isolate.request import Payload, Request
 from wlcg_isolate.run import refuse, run_isolated
 
@@ -37,6 +36,12 @@ def main(argv: Sequence[str]) -> int:
     """
     Run the subcommand.
     """
+    # Until the outcome is written, so that no signal can take it away.
+    with _Signals() as signals:
+        return _main(argv, signals)
+
+
+def _main(argv: Sequence[str], signals: _Signals) -> int:
     parser = options.parser_for("run", "Run a payload isolated in a container.", _EPILOG)
     parsed = options.parse(parser, argv)
     problems = list(parsed.problems)
@@ -52,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
         where = trace_candidates(asked, parsed.policy, os.environ, os.geteuid())
         outcome = refuse(RequestError(problems), parsed.request, where)
     else:
-        outcome = _run(parsed.request, parsed.policy)
+        outcome = run_isolated(parsed.request, parsed.policy, on_start=signals.pass_on_to, cancelled=signals.fatal)
 
     if file is not None:
         file.write(outcome)
@@ -64,11 +69,6 @@ def main(argv: Sequence[str]) -> int:
 
 def _absolute(path: Optional[str]) -> Optional[str]:
     return os.path.abspath(path) if path else None
-
-
-def _run(request: Request, policy: Policy) -> Outcome:
-    with _Signals() as signals:
-        return run_isolated(request, policy, on_start=signals.pass_on_to, cancelled=signals.fatal)
 
 
 class _Signals:

@@ -32,8 +32,8 @@ class Journal:
         Create the directory, if it is not there, and a new file in it.
 
         Raises:
-            TraceError: That is not possible, or the directory is another
-                user's, who could then alter the records.
+            TraceError: That is not possible, or another user could exchange
+                the directory.
         """
         self._lock = threading.Lock()
         try:
@@ -42,9 +42,7 @@ class Journal:
         except OSError as e:
             raise _unwritable(directory, e.strerror or str(e)) from e
         try:
-            found = os.fstat(fd)
-            if os.geteuid() != 0 and found.st_uid not in (0, os.geteuid()):
-                raise _unwritable(directory, f"it belongs to user {found.st_uid}")
+            _refuse_foreign(directory)
             self.path, self._fd = _create(directory, fd)
         except OSError as e:
             raise _unwritable(directory, e.strerror or str(e)) from e
@@ -95,6 +93,25 @@ def journal_for(directories: Iterable[str]) -> Journal:
             return _open[key]
 
     raise TraceError(problems or [_problem("", "no directory for trace records is known")])
+
+
+def _refuse_foreign(directory: str) -> None:
+    """
+    Refuse a path that another user could have prepared, or can exchange.
+
+    That is so where a name lies in a directory that everybody may write to
+    (such as /var/tmp) and belongs to somebody else.
+
+    Raises:
+        OSError: It is such a path.
+    """
+    path = os.path.realpath(directory)
+    while path != "/":
+        parent = os.path.dirname(path)
+        owner = os.stat(path).st_uid
+        if os.stat(parent).st_mode & stat.S_IWOTH and owner not in (0, os.geteuid()):
+            raise OSError(None, f"{path} belongs to user {owner}")
+        path = parent
 
 
 def _create(directory: str, fd: int) -> tuple[str, int]:
