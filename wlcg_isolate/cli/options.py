@@ -9,6 +9,7 @@ directory.
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from typing import Any, Optional
 
@@ -17,7 +18,7 @@ import attrs
 from wlcg_isolate._values import named_pairs
 from wlcg_isolate.errors import IsolateError, Problem, RequestError
 from wlcg_isolate.policy import Policy, load_policy
-from wlcg_isolate.request import Request
+from wlcg_isolate.request import Bind, Identity, Payload, Request
 
 _BIND_FORM = "SRC[:DST[:ro|rw]]"
 _IDENTITY = ("vo", "job_id", "user_dn", "user_sub", "user_iss")
@@ -179,28 +180,61 @@ def _request(options: argparse.Namespace, command: Sequence[str]) -> Optional[Re
     if not hasattr(options, "image"):
         return None
     problems: list[Problem] = []
-    data: dict[str, Any] = {}
-    if options.request is not None:
-        from wlcg_isolate.structure import read_request_json
-
-        data = _collect(problems, lambda: read_request_json(options.request)) or {}
     given = _from_options(options, command, problems)
-    if not command and options.request is None:
-        problems.append(_usage("there is no payload: put its command behind --"))
-        given["payload"] = {"command": ["-"]}
-    for name in ("env", "identity"):
-        if isinstance(data.get(name, {}), dict):
-            given[name] = {**data.get(name, {}), **given[name]}
-    for name in ("binds", "keep_env"):
-        if isinstance(data.get(name, []), list):
-            given[name] = [*given[name], *data.get(name, [])]
-    from wlcg_isolate.structure import request_from_dict
-
-    request = _collect(problems, lambda: request_from_dict({**data, **given}))
+    if options.request is not None:
+        request = _collect(problems, lambda: _merged(options.request, given))
+    else:
+        if not command:
+            problems.append(_usage("there is no payload: put its command behind --"))
+            given["payload"] = {"command": ["-"]}
+        request = _collect(problems, lambda: _built(given))
     if problems:
         raise RequestError(problems)
 
     return request if isinstance(request, Request) else None
+
+
+def _merged(file: str, given: dict[str, Any]) -> Request:
+    """
+    Let options override what a request file says; lists add up.
+
+    A field of the file that has the wrong type is kept, for the error to name.
+    """
+    from wlcg_isolate.structure import read_request_json, request_from_dict
+
+    data = read_request_json(file)
+    for name, ours in given.items():
+        theirs = data.get(name)
+        if isinstance(ours, dict) and name != "payload" and isinstance(theirs, dict):
+            data[name] = {**theirs, **ours}
+        elif isinstance(ours, list) and isinstance(theirs, list):
+            data[name] = [*ours, *theirs]
+        elif ours or theirs is None:
+            data[name] = ours
+
+    return request_from_dict(data)
+
+
+def _built(given: dict[str, Any]) -> Request:
+    """
+    Make the request directly: the way through plain types would cost a plain
+    command line the import of a library.
+    """
+    problems: list[Problem] = []
+    parts = {
+        "payload": _collect(problems, lambda: Payload(**given["payload"])),
+        "identity": _collect(problems, lambda: Identity(**given["identity"])),
+        "binds": tuple(_collect(problems, lambda bind=bind: Bind(**bind)) for bind in given["binds"]),
+    }
+    # What could not be made was reported: the rest is still to be checked.
+    stand_ins = {"payload": Payload(command=("-",)), "identity": Identity()}
+    good = {name: part or stand_ins[name] for name, part in parts.items() if name != "binds"}
+    good["binds"] = tuple(bind for bind in parts["binds"] if bind)
+    request = _collect(problems, lambda: Request(**{**given, **good}))
+    if problems or not isinstance(request, Request):
+        raise RequestError(problems)
+
+    return request
 
 
 def _from_options(options: argparse.Namespace, command: Sequence[str], problems: list[Problem]) -> dict[str, Any]:
@@ -228,8 +262,6 @@ def _from_options(options: argparse.Namespace, command: Sequence[str], problems:
 
 
 def _absolute(path: str) -> str:
-    import os
-
     return os.path.abspath(path) if path else path
 
 

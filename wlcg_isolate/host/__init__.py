@@ -5,7 +5,6 @@ The only reader of the machine.
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Iterator, Mapping
 from typing import Optional
 
@@ -40,10 +39,10 @@ def probe_host(request: Request, policy: Policy) -> HostFacts:
     cwd = _cwd()
     paths = look_at_all(_paths_of_interest(request, policy, cwd), policy.host_touch_seconds)
     search = (request.runtime,) if request.runtime else policy.runtime_search
-    uname = platform.uname()
+    uname = os.uname()
 
     return HostFacts(
-        hostname=uname.node,
+        hostname=uname.nodename,
         machine=uname.machine,
         kernel=uname.release,
         uid=os.geteuid(),

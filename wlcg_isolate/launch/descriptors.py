@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import tempfile
 from typing import Any, BinaryIO, Union, cast
 
 from wlcg_isolate.launch import process
@@ -50,4 +49,6 @@ def own_file() -> BinaryIO:
     try:
         return open(os.memfd_create("wlcg-isolate-runtime"), "w+b", buffering=0)
     except (AttributeError, OSError):
+        import tempfile
+
         return cast("BinaryIO", tempfile.TemporaryFile(buffering=0))

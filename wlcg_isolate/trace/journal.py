@@ -11,7 +11,6 @@ from __future__ import annotations
 import datetime
 import json
 import os
-import platform
 import stat
 import threading
 from collections.abc import Iterable
@@ -116,7 +115,7 @@ def _refuse_foreign(directory: str) -> None:
 
 def _create(directory: str, fd: int) -> tuple[str, int]:
     now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ")
-    name = f"{now}-{platform.node()}-{os.getpid()}.jsonl"
+    name = f"{now}-{os.uname().nodename}-{os.getpid()}.jsonl"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
     file = os.open(name, flags, 0o600, dir_fd=fd)
     # An unusual umask must not make it unreadable for its owner.

@@ -11,7 +11,6 @@ from __future__ import annotations
 import datetime
 import hashlib
 import os
-import platform
 import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any, Optional
@@ -160,7 +159,7 @@ class TraceRecord:
 
 def _common_fields() -> dict[str, Any]:
     return {
-        "host.name": platform.node(),
+        "host.name": os.uname().nodename,
         "host.boot.id": _boot_id(),
         "process.parent.pid": os.getpid(),
         "process.user.id": str(os.geteuid()),
