@@ -25,6 +25,9 @@ _NO_WORKDIR = frozenset("/ /bin /boot /dev /etc /home /lib /lib64 /proc /run /sb
 
 
 def workdir_problems(workdir: Optional[str], facts: HostFacts) -> Iterator[Problem]:
+    """
+    Find why the working directory cannot be used.
+    """
     if workdir is None:
         yield Problem(
             kind="workdir-missing",
@@ -99,6 +102,9 @@ def _shown_by(path: str, binds: tuple[BindDecision, ...], paths: Mapping[str, Pa
 
 
 def warnings(request: Request, facts: HostFacts) -> Iterator[str]:
+    """
+    Say what refuses nothing, and should be known.
+    """
     if facts.uid == 0:
         yield "the pilot is root: a container confines a payload of root far less than one of a plain user"
     for name in request.keep_env:

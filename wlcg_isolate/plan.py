@@ -184,11 +184,13 @@ def make_plan(request: Request, policy: Policy, facts: Optional[HostFacts] = Non
     environment, found = decide_environment(facts.environ, request, policy, trace_id)
     problems += found
     workdir = workdir_of(request, facts.cwd)
-    problems += _checks.workdir_problems(workdir, facts)
+    astray = list(_checks.workdir_problems(workdir, facts))
+    problems += astray
     binds, found = decide_binds(request, policy, facts, workdir or "/")
     problems += found
     trace_dirs, found = _checks.trace_dirs(request, policy, facts, binds)
-    problems += found
+    # In a wrong working directory, what it shows is wrong for the same reason.
+    problems += [] if astray else found
     if problems or runtime is None or image is None or workdir is None:
         raise PlanError(problems)
 

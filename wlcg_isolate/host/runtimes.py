@@ -33,6 +33,9 @@ RUNTIME_ENVIRON: Mapping[str, str] = {
 _BANNER = re.compile(r"(?:[\w.-]+ version )?v?\d+\.\d+")
 _SETUID = re.compile(r"^(?:APPTAINER|SINGULARITY)_SUID_INSTALL=1$", re.MULTILINE)
 
+#: The runtime colours its messages also when they go to a file.
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
 _Identity = tuple[int, ...]
 _known: dict[str, tuple[_Identity, RuntimeFact]] = {}
 _known_lock = threading.Lock()
@@ -145,7 +148,7 @@ def _run(argv: tuple[str, ...], seconds: float) -> tuple[str, str]:
     except OSError as e:
         return "", f"cannot be executed: {e.strerror}"
     if done.returncode:
-        words = done.stderr.decode("utf-8", "replace").strip().partition("\n")[0]
+        words = _COLOUR.sub("", done.stderr.decode("utf-8", "replace")).strip().partition("\n")[0]
         return "", f"{argv[1]} ended with status {done.returncode}: {words[:200]}"
 
     return done.stdout.decode("utf-8", "replace"), ""
