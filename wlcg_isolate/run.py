@@ -47,7 +47,7 @@ def run_isolated(
         **streams: *stdin*, *stdout*, *stderr* as for `launch.start`.
 
     Returns:
-        What happened, a refusal included: this function raises only what is
+        What happened, a refusal included; this function raises only what is
         nobody's intent.
     """
     try:
