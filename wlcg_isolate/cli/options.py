@@ -246,6 +246,9 @@ def _from_options(options: argparse.Namespace, command: Sequence[str], problems:
     for name in ("workdir", "runtime", "trace_dir"):
         if name in given:
             given[name] = _absolute(given[name])
+    if given.get("image", "").startswith("."):
+        # A name never begins with a dot: this is a path.
+        given["image"] = _absolute(given["image"])
     if command:
         given["payload"] = {"command": list(command)}
     if options.timeout is not None:
