@@ -6,22 +6,61 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
-from types import MappingProxyType
-from typing import Any, Optional
+from collections.abc import Iterable, Iterator, Mapping, Set as AbstractSet
+from typing import Any, Optional, TypeVar
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+#: Directories without which an image's own programs do not run, or that the
+#: runtime fills itself: nothing may hide one as a whole.
+SYSTEM_DIRECTORIES = frozenset(
+    "/ /bin /boot /dev /etc /lib /lib32 /lib64 /libx32 /proc /root /run /sbin /sys /tmp /usr /usr/bin /usr/lib "
+    "/usr/lib64 /usr/sbin /var /var/tmp /.singularity.d".split()
+)
+
+#: Longer than anything runs; a number that no clock can add up is refused.
+_MAX_SECONDS = 1_000_000_000
 
 #: POSIX.1-2017, XBD 3.235: a name in the shell command language.
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
+class FrozenMapping(Mapping[K, V]):
+    """
+    A mapping that cannot be changed, but hashed, copied and pickled.
+    """
+
+    __slots__ = ("_items",)
+
+    def __init__(self, items: Mapping[K, V]) -> None:
+        self._items = dict(items)
+
+    def __getitem__(self, key: K) -> V:
+        return self._items[key]
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._items.items()))
+
+    def __repr__(self) -> str:
+        return repr(self._items)
+
+
 def as_tuple(value: Any) -> Any:
     """
-    Turn a list or another iterable into a tuple.
+    Turn a list, or what comes in an order, into a tuple.
 
-    Text and what is no iterable stay as they are, for a check to complain
-    about: a command given as one string must not become its letters.
+    Text, mappings, sets and what is no iterable stay as they are, for a check
+    to complain about: a command given as one string must not become its
+    letters.
     """
-    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+    if isinstance(value, (str, bytes, Mapping, AbstractSet)) or not isinstance(value, Iterable):
         return value
 
     return tuple(value)
@@ -34,7 +73,7 @@ def as_mapping(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
 
-    return MappingProxyType(dict(value))
+    return FrozenMapping(value)
 
 
 def as_path_text(value: Any) -> Any:
@@ -54,6 +93,17 @@ def text_fault(value: Any, *, empty: bool = False) -> Optional[str]:
         return "must not be empty"
     if "\0" in value:
         return "must not hold a NUL byte"
+
+    return None
+
+
+def seconds_fault(value: Any) -> Optional[str]:
+    """
+    Say why *value* is no usable time, or None when it is.
+    """
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not 0 < value < _MAX_SECONDS:
+        return "must be a number of seconds above 0"
 
     return None
 

@@ -20,18 +20,11 @@ from typing import Optional, Union
 
 import attrs
 
-from wlcg_isolate._values import is_below, normal_path
+from wlcg_isolate._values import SYSTEM_DIRECTORIES, is_below, normal_path
 from wlcg_isolate.errors import Problem
-from wlcg_isolate.host.facts import HostFacts, PathFact
+from wlcg_isolate.host.facts import HostFacts, PathFact, TargetFact
 from wlcg_isolate.policy import Policy
 from wlcg_isolate.request import Bind, Request
-
-#: Directories without which the image's own programs do not run, or that the
-#: runtime fills itself: no bind may hide one as a whole.
-_SYSTEM = frozenset(
-    "/ /bin /boot /dev /etc /lib /lib32 /lib64 /libx32 /proc /root /run /sbin /sys /tmp /usr /usr/bin /usr/lib "
-    "/usr/lib64 /usr/sbin /var /var/tmp /.singularity.d".split()
-)
 
 #: File systems of the kernel: nothing may be mounted below them either.
 _KERNEL = ("/proc", "/sys", "/.singularity.d")
@@ -73,6 +66,13 @@ class BindDecision:
 
 #: Mounted by every plan, on the working directory's disk.
 _PRIVATE_TMP = ("/tmp", "/var/tmp")
+
+#: Who makes a mount point that is missing: in the image, or in the working
+#: directory, which is the payload's own.
+_MADE = {
+    True: "the target is not in the image; the runtime's layer creates it",
+    False: "the mount point is made in the working directory and removed again",
+}
 
 _Verdict = Union[BindDecision, Problem]
 
@@ -154,7 +154,7 @@ def _judge(
             origin=bind.origin,
             advice="choose another target",
         )
-    refused = _forbidden(bind, source, facts.paths.get(source))
+    refused = _forbidden(bind, source, facts)
     if refused is not None:
         return refused
     fact = facts.paths.get(source)
@@ -164,16 +164,19 @@ def _judge(
     return _judge_target(bind, source, fact, facts, mounted, policy)
 
 
-def _forbidden(bind: Bind, source: str, fact: Optional[PathFact]) -> Optional[Problem]:
-    if bind.target in _SYSTEM or any(is_below(bind.target, kernel) for kernel in _KERNEL):
-        return Problem(
-            kind="bind-target-forbidden",
-            message=f"a bind at {bind.target} would hide a part of the image's system",
-            origin=bind.origin,
-            advice="choose another target",
-        )
-    real = fact.resolved if fact is not None and fact.resolved else source
-    for path in {source, real}:
+def _forbidden(bind: Bind, source: str, facts: HostFacts) -> Optional[Problem]:
+    # A link inside the image may lead to a system directory as well.
+    inside = _in_image(bind.target, facts)
+    for target in {bind.target, inside.resolves_to or bind.target}:
+        if target in SYSTEM_DIRECTORIES or any(is_below(target, kernel) for kernel in _KERNEL):
+            return Problem(
+                kind="bind-target-forbidden",
+                message=f"a bind at {bind.target} would hide a part of the image's system",
+                origin=bind.origin,
+                advice="choose another target",
+            )
+    fact = facts.paths.get(source)
+    for path in {source, fact.resolved if fact is not None and fact.resolved else source}:
         if path in _EXPOSING or is_below(path, "/proc"):
             return Problem(
                 kind="bind-source-forbidden",
@@ -193,11 +196,13 @@ def _source_problem(bind: Bind, source: str, fact: Optional[PathFact]) -> Proble
             origin=bind.origin,
             advice="check the file system that it lies on",
         )
-    detail = f" ({fact.reason})" if fact is not None and fact.state == "unreadable" else ""
+    state = "does not exist on this node"
+    if fact is not None and fact.state == "unreadable":
+        state = f"cannot be looked at: {fact.reason}"
 
     return Problem(
         kind="bind-source-missing",
-        message=f"bind source {source} does not exist on this node{detail}",
+        message=f"bind source {source} {state}",
         origin=bind.origin,
         advice="correct the path, or use --bind-if-present where the payload can do without",
     )
@@ -212,38 +217,60 @@ def _judge_target(
     policy: Policy,
 ) -> _Verdict:
     kind = "directory" if fact.kind == "directory" else "file"
-
-    def mount(reason: str) -> BindDecision:
-        return _decision(bind, source, "mount", reason, kind)
-
-    if any(is_below(bind.target, tmp) for tmp in _PRIVATE_TMP):
-        return mount("the mount point is made in the private directory")
     parent = _parent_of(bind.target, mounted)
-    if parent is None:
-        there, place = _kind_in_image(bind.target, facts), "the image"
-    else:
-        under = normal_path(os.path.join(parent.source, os.path.relpath(bind.target, parent.target)))
-        there, place = _kind_on_host(under, facts), f"the bind at {parent.target}"
-    if there is not None and (there == "directory") != (kind == "directory"):
-        return Problem(
-            kind="bind-target-impossible",
-            message=f"{source} is a {kind} and {bind.target} is a {there} in {place}",
-            origin=bind.origin,
-            advice="choose a target of the same kind",
-        )
-    if there is not None:
-        return mount(f"the target exists in {place}")
-    if parent is None:
-        return mount("the target is not in the image; the runtime's layer creates it")
-    if parent.target == policy.container_workdir:
-        return mount("the mount point is made in the working directory and removed again")
+    if parent is None and any(is_below(bind.target, tmp) for tmp in _PRIVATE_TMP):
+        return _decision(bind, source, "mount", "the mount point is made in the private directory", kind)
+    there, place, fault = _what_is_there(bind.target, parent, facts)
+    if fault:
+        return _impossible(bind, fault, "remove it, or choose another target")
+    if there is None and parent is not None and parent.target != policy.container_workdir:
+        # It would be made on the host, in somebody else's directory.
+        why = f"{bind.target} does not exist below {parent.source}, which is bound at {parent.target}"
+        return _impossible(bind, why, "create it there, or choose a target outside that bind")
+    if there is None:
+        return _decision(bind, source, "mount", _MADE[parent is None], kind)
+    if (there == "directory") != (kind == "directory"):
+        why = f"{source} is a {kind} and {bind.target} is a {there} in {place}"
+        return _impossible(bind, why, "choose a target of the same kind")
 
-    return Problem(
-        kind="bind-target-impossible",
-        message=f"{bind.target} does not exist below {parent.source}, which is bound at {parent.target}",
-        origin=bind.origin,
-        advice="create it there, or choose a target outside that bind",
-    )
+    return _decision(bind, source, "mount", f"the target exists in {place}", kind)
+
+
+def _impossible(bind: Bind, why: str, advice: str) -> Problem:
+    return Problem(kind="bind-target-impossible", message=why, origin=bind.origin, advice=advice)
+
+
+def _what_is_there(target: str, parent: Optional[BindDecision], facts: HostFacts) -> tuple[Optional[str], str, str]:
+    """
+    Look where a target lies.
+
+    Returns:
+        The kind of what is there or None, the place in words, and what makes
+        it unusable or "".
+    """
+    if parent is None:
+        inside = _in_image(target, facts)
+        fault = f"{target} cannot be in the image: {inside.reason}" if inside.reason else ""
+        return inside.kind, "the image", fault
+    under = normal_path(os.path.join(parent.source, os.path.relpath(target, parent.target)))
+    fault = f"a link stands at {under} or above it" if _has_links(under, parent.source, facts) else ""
+
+    return _kind_on_host(under, facts), f"the bind at {parent.target}", fault
+
+
+def _has_links(path: str, source: str, facts: HostFacts) -> bool:
+    """
+    Tell whether links lie between a bind's source and a path below it.
+
+    The runtime follows them inside the container, to somewhere else than the
+    same path leads to on the host.
+    """
+    fact, root = facts.paths.get(path), facts.paths.get(source)
+    if fact is None or root is None or root.resolved is None:
+        return False
+    straight = normal_path(os.path.join(root.resolved, os.path.relpath(path, source)))
+
+    return fact.is_link or (fact.resolved is not None and fact.resolved != straight)
 
 
 def _parent_of(target: str, mounted: Mapping[str, BindDecision]) -> Optional[BindDecision]:
@@ -252,10 +279,10 @@ def _parent_of(target: str, mounted: Mapping[str, BindDecision]) -> Optional[Bin
     return max(above, key=lambda b: len(b.target), default=None)
 
 
-def _kind_in_image(target: str, facts: HostFacts) -> Optional[str]:
+def _in_image(target: str, facts: HostFacts) -> TargetFact:
     found = facts.image.targets.get(target) if facts.image is not None else None
 
-    return None if found is None else found.kind
+    return found or TargetFact(path=target)
 
 
 def _kind_on_host(path: str, facts: HostFacts) -> Optional[str]:

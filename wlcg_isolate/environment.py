@@ -30,7 +30,8 @@ RESERVED = ("HOME", "WLCG_ISOLATE_ID", "PWD", "OLDPWD", "SHLVL", "_")
 #: set: bash 5.2 (as sh) and dash 0.5.12, each tried.
 SHELL_OWNED = frozenset(
     "UID EUID PPID GROUPS SHELLOPTS BASHOPTS BASH_VERSINFO OPTIND LINENO RANDOM SECONDS FUNCNAME DIRSTACK "
-    "EPOCHSECONDS EPOCHREALTIME BASHPID SRANDOM".split()
+    "EPOCHSECONDS EPOCHREALTIME BASHPID SRANDOM HISTCMD BASH_COMMAND BASH_SUBSHELL BASH_ARGC BASH_ARGV BASH_LINENO "
+    "BASH_SOURCE BASH_ALIASES BASH_CMDS BASH_XTRACEFD".split()
 )
 
 
@@ -136,6 +137,8 @@ def _decide_host(name: str, value: str, request: Request, policy: Policy) -> Env
         return EnvDecision(name=name, decision="drop", rule=family.rule, reason=family.reason)
     if not IDENTIFIER.match(name):
         return EnvDecision(name=name, decision="drop", rule="name", reason="its name is not one that a shell can hold")
+    if name in SHELL_OWNED:
+        return EnvDecision(name=name, decision="drop", rule="shell-owned", reason="a shell changes or refuses it")
     for rule, names, reason in (
         ("request-keep", request.keep_env, "the request asks for it"),
         ("base", policy.environment_keep, "means the same in every image"),
@@ -179,6 +182,13 @@ def _request_problems(request: Request) -> Iterator[Problem]:
             )
 
 
+def _advice_to_set(name: str) -> str:
+    if name in RESERVED or name in SHELL_OWNED or _NEVER[0].pattern.match(name):
+        return "leave it out"
+
+    return f"set the payload's own value with --env {name}=VALUE where that is meant"
+
+
 def _keep_problems(request: Request) -> Iterator[Problem]:
     for name in request.keep_env:
         family = _family_of(name)
@@ -188,7 +198,7 @@ def _keep_problems(request: Request) -> Iterator[Problem]:
                 kind="variable-forbidden",
                 message=f"{name} never passes from the host: {reason}",
                 origin="--keep-env",
-                advice=f"set the payload's own value with --env {name}=VALUE where that is meant",
+                advice=_advice_to_set(name),
             )
         elif name in SHELL_OWNED:
             yield Problem(

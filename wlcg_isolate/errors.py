@@ -60,7 +60,8 @@ class Problem:
         if self.advice:
             line += f"; {self.advice}"
 
-        return line.replace("\n", "\\n")
+        # A name that somebody chose must not forge lines or move a cursor.
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
 class IsolateError(Exception):

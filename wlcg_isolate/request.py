@@ -10,7 +10,6 @@ Rules:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Optional
 
@@ -23,6 +22,7 @@ from wlcg_isolate._values import (
     as_tuple,
     normal_path,
     path_fault,
+    seconds_fault,
     text_fault,
 )
 from wlcg_isolate.errors import Problem, RequestError
@@ -31,7 +31,10 @@ from wlcg_isolate.errors import Problem, RequestError
 def _as_target(value: Any) -> Any:
     value = as_path_text(value)
 
-    return normal_path(value) if isinstance(value, str) and value.startswith("/") else value
+    if not isinstance(value, str) or not value.startswith("/") or ".." in value.split("/"):
+        return value
+
+    return normal_path(value)
 
 
 def _refuse(faults: Iterator[tuple[str, str]], where: str) -> None:
@@ -162,6 +165,7 @@ class Bind:
         for field, fault in (
             ("source", path_fault(self.source, absolute=False)),
             ("target", path_fault(self.target)),
+            ("origin", text_fault(self.origin)),
         ):
             if fault:
                 yield field, fault
@@ -237,8 +241,9 @@ class Request:
                 yield field, fault
         yield from self._list_faults()
         yield from self._env_faults()
-        if self.timeout is not None and not _is_positive(self.timeout):
-            yield "timeout", "must be a number of seconds above 0"
+        fault = None if self.timeout is None else seconds_fault(self.timeout)
+        if fault:
+            yield "timeout", fault
 
     def _list_faults(self) -> Iterator[tuple[str, str]]:
         if not isinstance(self.binds, tuple) or not all(isinstance(b, Bind) for b in self.binds):
@@ -261,9 +266,3 @@ class Request:
             fault = text_fault(value, empty=True)
             if fault:
                 yield f"env[{name}]", fault
-
-
-def _is_positive(value: Any) -> bool:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-
-    return number and math.isfinite(value) and value > 0

@@ -71,7 +71,7 @@ def parse_banner(banner: str) -> Optional[tuple[str, str, tuple[int, ...]]]:
         return None
     numbers = tuple(int(n or 0) for n in match.group(3, 4, 5))
 
-    return match.group("name") or "singularity", match.group("version"), numbers
+    return (match.group("name") or "singularity").lower(), match.group("version"), numbers
 
 
 def choose_runtime(facts: HostFacts) -> tuple[Optional[Runtime], list[Problem]]:

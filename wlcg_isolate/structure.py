@@ -5,15 +5,17 @@ Requests from plain types and from JSON.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
 import cattrs
 from cattrs.errors import ForbiddenExtraKeysError
 
 from wlcg_isolate.errors import IsolateError, Problem, RequestError
-from wlcg_isolate.request import Request
+from wlcg_isolate.request import Bind, Identity, Payload, Request
 
 
 def request_from_dict(data: Mapping[str, Any]) -> Request:
@@ -28,14 +30,35 @@ def request_from_dict(data: Mapping[str, Any]) -> Request:
     Raises:
         RequestError: With every problem, unknown keys included.
     """
+    if not isinstance(data, Mapping):
+        raise RequestError([_problem(f"must be an object, not {type(data).__name__}", "request")])
+    converter = _converter()
     try:
-        request: Request = _converter().structure(data, Request)
+        request: Request = converter.structure(data, Request)
     except IsolateError as e:
         raise RequestError(e.problems) from None
     except cattrs.BaseValidationError as e:
-        raise RequestError(_problems_of(e, "request")) from None
+        problems = _problems_of(e, "request")
+        raise RequestError([*problems, *_other_problems(converter, data, problems)]) from None
 
     return request
+
+
+def _other_problems(converter: cattrs.Converter, data: Mapping[str, Any], known: list[Problem]) -> list[Problem]:
+    """
+    Check the fields that have the right shape while others have not.
+    """
+    bad = {re.split(r"[.\[]", problem.origin, maxsplit=2)[1] for problem in known if problem.origin != "request"}
+    names = {field.name for field in attrs.fields(Request)} - bad
+    rest = {name: value for name, value in data.items() if name in names}
+    try:
+        converter.structure({"payload": {"command": ["-"]}, **rest}, Request)
+    except IsolateError as e:
+        return list(e.problems)
+    except cattrs.BaseValidationError:
+        pass
+
+    return []
 
 
 def read_request_json(path: str) -> dict[str, Any]:
@@ -79,8 +102,33 @@ def _converter() -> cattrs.Converter:
     for kind, also in ((str, ()), (bool, ()), (float, (int,))):
         # cattrs would turn a number into text and any text into True.
         converter.register_structure_hook(kind, _strict(kind, also))
+    for shape, accepted, name in (
+        # It also takes any iterable for a list: a text would become its letters.
+        (tuple[str, ...], (list, tuple), "a list"),
+        (tuple[Bind, ...], (list, tuple), "a list"),
+        (Mapping[str, str], (Mapping,), "an object"),
+        (Payload, (Mapping,), "an object"),
+        (Identity, (Mapping,), "an object"),
+        (Bind, (Mapping,), "an object"),
+    ):
+        _accept_only(converter, shape, accepted, name)
 
     return converter
+
+
+def _accept_only(converter: cattrs.Converter, shape: Any, accepted: tuple[type, ...], name: str) -> None:
+    """
+    Look at the type of a value before cattrs takes it apart.
+    """
+    inner = converter.get_structure_hook(shape, cache_result=False)
+
+    def check(value: Any, _: Any) -> Any:
+        if not isinstance(value, accepted):
+            msg = f"must be {name}, not {type(value).__name__}"
+            raise TypeError(msg)
+        return inner(value, shape)
+
+    converter.register_structure_hook_func(lambda wanted: wanted == shape, check)
 
 
 def _strict(kind: type[Any], also: tuple[type[Any], ...]) -> Any:
@@ -101,16 +149,18 @@ def _problems_of(error: BaseException, where: str) -> list[Problem]:
     Flatten cattrs' tree of errors into problems, each with its path.
     """
     if isinstance(error, IsolateError):
-        return list(error.problems)
+        return [
+            attrs.evolve(problem, message=f"{where}: {problem.message}", origin=where) for problem in error.problems
+        ]
     if isinstance(error, ForbiddenExtraKeysError):
-        return [_problem(f"has no field {key!r}", where) for key in sorted(error.extra_fields)]
+        return [_problem(f"has no field {key!r}", where) for key in sorted(error.extra_fields, key=str)]
     if isinstance(error, cattrs.BaseValidationError):
         found: list[Problem] = []
         for inner in error.exceptions:
             found += _problems_of(inner, where + _step(inner))
         return found
     if isinstance(error, KeyError):
-        return [_problem(f"lacks the field {error.args[0]!r}", where)]
+        return [_problem("is missing", where)]
 
     return [_problem(str(error), where)]
 

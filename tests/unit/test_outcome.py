@@ -63,7 +63,6 @@ RUNTIME_SAYS = {
     ),
     "userns-apparmor": (
         1,
-        "ERROR  : Could not write info to setgroups: Permission denied\n"
         "ERROR  : Failed to create user namespace: Permission denied\n",
         "user-namespaces-disabled",
     ),

@@ -20,7 +20,7 @@ def report(message: str) -> None:
     """
     Print problems to standard error, one line each.
     """
-    for line in message.splitlines():
+    for line in message.split("\n") if message else ():
         print(f"wlcg-isolate: {line}", file=sys.stderr)
 
 

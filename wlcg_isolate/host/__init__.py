@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Optional
 
-from wlcg_isolate._values import normal_path
+from wlcg_isolate._values import is_below, normal_path
 from wlcg_isolate.host import rootfs, runtimes
 from wlcg_isolate.host.facts import HostFacts, ImageFact, PathFact, RuntimeFact, TargetFact
 from wlcg_isolate.host.touch import look_at_all, within
@@ -100,15 +100,16 @@ def _paths_of_interest(request: Request, policy: Policy, cwd: Optional[str]) -> 
     if workdir is not None:
         yield workdir
         yield from (os.path.join(workdir, name) for name in ("tmp", "var_tmp"))
-    for bind in (*policy.bind_default, *request.binds):
-        yield os.path.join(workdir or "/", bind.source)
-        for parent in (*policy.bind_default, *request.binds):
-            below = os.path.relpath(bind.target, parent.target)
-            if bind is not parent and not below.startswith(".."):
-                yield os.path.join(workdir or "/", parent.source, below)
-        below = os.path.relpath(bind.target, policy.container_workdir)
-        if workdir is not None and not below.startswith(".."):
-            yield os.path.join(workdir, below)
+    binds = (*policy.bind_default, *request.binds)
+    places = [(bind.target, normal_path(os.path.join(workdir or "/", bind.source))) for bind in binds]
+    yield from (source for _, source in places)
+    if workdir is not None:
+        places.append((policy.container_workdir, workdir))
+    # Where a target lies in another bind, what is there counts.
+    for target, _ in places:
+        for parent, root in places:
+            if target != parent and is_below(target, parent):
+                yield normal_path(os.path.join(root, os.path.relpath(target, parent)))
     image = image_path_of(request, policy)
     if image is not None:
         yield image

@@ -10,6 +10,7 @@ host's.  Here every component is looked at with ``lstat``, and links and
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from typing import Optional
@@ -21,7 +22,7 @@ from wlcg_isolate.host.touch import kind_of
 _MAX_LINKS = 40
 
 #: ELF header, e_machine (System V ABI and its processor supplements).
-_ELF_MACHINES = {3: "i686", 21: "ppc64le", 62: "x86_64", 183: "aarch64", 243: "riscv64"}
+_ELF_MACHINES = {3: "i686", 21: "ppc64", 62: "x86_64", 183: "aarch64", 243: "riscv64"}
 
 
 def look_inside(root: str, path: str) -> TargetFact:
@@ -55,13 +56,14 @@ def _walk(root: str, path: str) -> tuple[str, Optional[int]]:
     links = 0
     while todo:
         part = todo.pop()
+        if mode is not None and not stat.S_ISDIR(mode):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if mode is None:
+            # Nothing is below, or above by "..", what is not there.
+            here.append(part)
+            continue
         if part == "..":
             del here[-1:]
-            mode = stat.S_IFDIR
-            continue
-        if mode is None or not stat.S_ISDIR(mode):
-            here.append(part)
-            mode = None
             continue
         full = os.path.join(root, *here, part)
         try:
@@ -101,6 +103,7 @@ def machine_of(root: str, path: str = "/bin/sh") -> Optional[str]:
         return None
     if head[:4] != b"\x7fELF" or len(head) < 20:
         return None
-    number = int.from_bytes(head[18:20], "big" if head[5:6] == b"\x02" else "little")
+    big = head[5:6] == b"\x02"
+    name = _ELF_MACHINES.get(int.from_bytes(head[18:20], "big" if big else "little"), "unknown")
 
-    return _ELF_MACHINES.get(number, "unknown")
+    return "ppc64le" if name == "ppc64" and not big else name

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import threading
 from collections.abc import Iterable, Mapping
@@ -53,7 +54,7 @@ def candidates(search: Iterable[str], path: str) -> Iterable[str]:
     seen: dict[str, None] = {}
     for wanted in search:
         if "/" in wanted:
-            seen.setdefault(wanted)
+            seen.setdefault(os.path.abspath(wanted))
             continue
         found = shutil.which(wanted, path=path)
         if found:
@@ -134,21 +135,25 @@ def _run(argv: tuple[str, ...], seconds: float) -> tuple[str, str]:
         Its standard output, and what went wrong or "".
     """
     try:
-        done = subprocess.run(  # noqa: S603 - the program is the pilot's own choice
+        process = subprocess.Popen(  # noqa: S603 - the program is the pilot's own choice
             argv,
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             env=dict(RUNTIME_ENVIRON),
-            timeout=seconds,
-            check=False,
             start_new_session=True,
         )
-    except subprocess.TimeoutExpired:
-        return "", f"no answer to {argv[1]} within {seconds:g} s"
     except OSError as e:
         return "", f"cannot be executed: {e.strerror}"
-    if done.returncode:
-        words = _COLOUR.sub("", done.stderr.decode("utf-8", "replace")).strip().partition("\n")[0]
-        return "", f"{argv[1]} ended with status {done.returncode}: {words[:200]}"
+    with process:
+        try:
+            stdout, stderr = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            # Its children hold the pipes, too.
+            os.killpg(process.pid, signal.SIGKILL)
+            return "", f"no answer to {argv[1]} within {seconds:g} s"
+    if process.returncode:
+        words = _COLOUR.sub("", stderr.decode("utf-8", "replace")).strip().partition("\n")[0]
+        return "", f"{argv[1]} ended with status {process.returncode}: {words[:200]}"
 
-    return done.stdout.decode("utf-8", "replace"), ""
+    return stdout.decode("utf-8", "replace"), ""

@@ -98,7 +98,7 @@ def kind_of(mode: int) -> str:
 
 def look_at_all(paths: Iterable[str], seconds: float) -> dict[str, PathFact]:
     """
-    Look at *paths*, all of them together within about *seconds*.
+    Look at *paths*, waiting at most *seconds* for each that hangs.
 
     One thread looks at them in turn; when one hangs, the rest go to a new
     thread, so that a single dead file system does not hide the others.

@@ -31,7 +31,7 @@ def load_policy(site: _Source = None, experiment: _Source = None) -> Policy:
     problems = [
         Problem(
             kind="policy-invalid",
-            message=f"{layer} policy {os.fspath(source)!r} cannot be read: this version holds the built-in layer only",
+            message=f"{layer} policy {str(source)!r} cannot be read: this version holds the built-in layer only",
             origin=f"--{layer}",
             advice="leave the option out, or pass a Policy from Python",
         )

@@ -7,13 +7,22 @@ first underscore read as a dot (``image_names`` is ``image.names``).
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Callable, Optional
 
 import attrs
 
-from wlcg_isolate._values import IDENTIFIER, as_mapping, as_tuple, path_fault, text_fault
+from wlcg_isolate._values import (
+    IDENTIFIER,
+    SYSTEM_DIRECTORIES,
+    as_mapping,
+    as_tuple,
+    normal_path,
+    path_fault,
+    seconds_fault,
+    text_fault,
+)
 from wlcg_isolate.errors import PolicyError, Problem
 from wlcg_isolate.request import Bind
 
@@ -119,9 +128,9 @@ class Policy:
 
 
 def _seconds_faults(value: Any) -> Iterator[str]:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value <= 0:
-        yield "must be a number of seconds above 0"
+    fault = seconds_fault(value)
+    if fault:
+        yield fault
 
 
 def _text_faults(value: Any) -> Iterator[str]:
@@ -157,8 +166,18 @@ def _bind_faults(value: Any) -> Iterator[str]:
 
 def _workdir_faults(value: Any) -> Iterator[str]:
     fault = path_fault(value)
-    if fault or value.count("/") != 1 or value == "/":
+    if fault or value != normal_path(value) or value.count("/") != 1 or value == "/":
         yield fault or "must be a directory right below /"
+    elif value in SYSTEM_DIRECTORIES:
+        yield "must not be a directory of the image's system"
+
+
+def _directory_faults(value: Any) -> Iterator[str]:
+    faults = tuple(_text_faults(value))
+    yield from faults
+    for place in () if faults else value:
+        if not re.match(r"(/|\{state\})([^{}]|\{uid\})*\Z", place):
+            yield f"holds {place!r}, which is no absolute path with {{state}} at its begin or {{uid}}"
 
 
 _CHECKS: Mapping[str, Callable[[Any], Iterator[str]]] = {
@@ -167,7 +186,7 @@ _CHECKS: Mapping[str, Callable[[Any], Iterator[str]]] = {
     "environment_keep": _name_faults,
     "bind_default": _bind_faults,
     "container_workdir": _workdir_faults,
-    "trace_directories": _text_faults,
+    "trace_directories": _directory_faults,
 }
 
 

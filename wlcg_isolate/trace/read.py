@@ -38,7 +38,7 @@ def read_records(path: str) -> tuple[list[dict[str, Any]], list[str]]:
                 continue
             try:
                 record = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 record = None
             if isinstance(record, dict) and "event.action" in record:
                 records.append(record)

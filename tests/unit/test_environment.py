@@ -1,0 +1,245 @@
+"""
+Nothing of the host passes but what a rule names, and each variable has its reason.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from wlcg_isolate import Policy
+from wlcg_isolate.environment import EnvDecision, decide_environment
+
+#: A batch node, with a grid client and some modules loaded.
+BATCH_NODE = {
+    "APPTAINER_BIND": "/etc:/host",
+    "BASH_ENV": "/usr/share/lmod/init/bash",
+    "BASH_FUNC_module%%": "() { eval; }",
+    "GCONV_PATH": "/usr/lib64/gconv",
+    "HOME": "/home/pilot",
+    "HTTP_PROXY": "http://squid:3128",
+    "LANG": "de_DE.UTF-8",
+    "LC_ALL": "de_DE.UTF-8",
+    "LD_LIBRARY_PATH": "/opt/lib",
+    "LD_PRELOAD": "libpilot.so",
+    "LOGNAME": "pilot",
+    "LS_COLORS": "di=01;34",
+    "PATH": "/usr/bin:/bin",
+    "PS1": "$ ",
+    "PWD": "/scratch/17",
+    "PYTHONPATH": "/opt/pilot",
+    "ROOT_INCLUDE_PATH": "/opt/root",
+    "SHLVL": "3",
+    "SINGULARITYENV_PATH": "/host/bin",
+    "SLURM_JOB_ID": "17",
+    "TERM": "dumb",
+    "TMPDIR": "/scratch/17/tmp",
+    "TZ": "Europe/Berlin",
+    "USER": "pilot",
+    "X509_USER_PROXY": "/tmp/x509up_u1000",
+    "_CONDOR_SLOT": "slot1",
+    "not a name": "x",
+}
+
+CONTROL = "acts as an option of the runtime"
+LOADER = "makes the image's programs load the host's libraries"
+FUNCTION = "is a shell function of the host"
+START = "changes how each shell in the container starts"
+BASE = "means the same in every image"
+DEFAULT = "no rule and no request asks for it"
+
+EXPECTED = [
+    ("APPTAINER_BIND", "drop", "runtime-control", CONTROL, None),
+    ("BASH_ENV", "drop", "shell-start", START, None),
+    ("BASH_FUNC_module%%", "drop", "shell-function", FUNCTION, None),
+    ("EXTRA", "set", "request", "the request sets it", "a=b\nc"),
+    ("GCONV_PATH", "drop", "loader", LOADER, None),
+    ("HOME", "set", "library", "the working directory is the payload's home", "/srv"),
+    ("HTTP_PROXY", "keep", "base", BASE, "http://squid:3128"),
+    ("LANG", "drop", "default", DEFAULT, None),
+    ("LC_ALL", "set", "library", "the one locale that every image has", "C"),
+    ("LD_LIBRARY_PATH", "drop", "loader", LOADER, None),
+    ("LD_PRELOAD", "drop", "loader", LOADER, None),
+    ("LOGNAME", "keep", "base", BASE, "pilot"),
+    ("LS_COLORS", "drop", "default", DEFAULT, None),
+    ("PATH", "drop", "default", DEFAULT, None),
+    ("PS1", "drop", "shell-start", START, None),
+    ("PWD", "drop", "default", DEFAULT, None),
+    ("PYTHONPATH", "drop", "default", DEFAULT, None),
+    ("ROOT_INCLUDE_PATH", "drop", "default", DEFAULT, None),
+    ("SHLVL", "drop", "default", DEFAULT, None),
+    ("SINGULARITYENV_PATH", "drop", "runtime-control", CONTROL, None),
+    ("SLURM_JOB_ID", "keep", "request-keep", "the request asks for it", "17"),
+    ("TERM", "keep", "base", BASE, "dumb"),
+    ("TMPDIR", "set", "library", "a private directory on the working directory's disk", "/tmp"),
+    ("TZ", "keep", "base", BASE, "Europe/Berlin"),
+    ("USER", "keep", "base", BASE, "pilot"),
+    ("WLCG_ISOLATE_ID", "set", "library", "ties every process of the payload to its trace record", "id-1"),
+    ("X509_USER_PROXY", "drop", "default", DEFAULT, None),
+    ("_CONDOR_SLOT", "drop", "default", DEFAULT, None),
+    ("not a name", "drop", "name", "its name is not one that a shell can hold", None),
+]
+
+
+@pytest.fixture
+def decide(request_for):
+    """Decide on a host's variables and a request; the policy is the built-in one."""
+
+    def make(host, policy=None, **overrides):
+        decisions, problems = decide_environment(host, request_for(**overrides), policy or Policy(), "id-1")
+        return {decision.name: decision for decision in decisions}, problems
+
+    return make
+
+
+def test_batch_node(request_for):
+    """Every variable of a batch node gets one decision, sorted by name."""
+    request = request_for(env={"EXTRA": "a=b\nc"}, keep_env=["SLURM_JOB_ID", "NOT_THERE"])
+    expected = tuple(
+        EnvDecision(name=name, decision=decision, rule=rule, reason=reason, value=value)
+        for name, decision, rule, reason, value in EXPECTED
+    )
+
+    assert (expected, []) == decide_environment(BATCH_NODE, request, Policy(), "id-1")
+
+
+NEVER = [
+    ("APPTAINER_BIND", "runtime-control"),
+    ("APPTAINERENV_PATH", "runtime-control"),
+    ("SINGULARITY_NV", "runtime-control"),
+    ("SINGULARITYENV_X", "runtime-control"),
+    ("LD_PRELOAD", "loader"),
+    ("LD_AUDIT", "loader"),
+    ("GCONV_PATH", "loader"),
+    ("LOCPATH", "loader"),
+    ("NLSPATH", "loader"),
+    ("GLIBC_TUNABLES", "loader"),
+    ("BASH_FUNC_x", "shell-function"),
+    ("BASH_ENV", "shell-start"),
+    ("ENV", "shell-start"),
+    ("SHELLOPTS", "shell-start"),
+    ("BASHOPTS", "shell-start"),
+    ("PROMPT_COMMAND", "shell-start"),
+    ("PS0", "shell-start"),
+    ("PS4", "shell-start"),
+]
+
+
+@pytest.mark.parametrize(("name", "rule"), NEVER)
+def test_never(decide, name, rule):
+    """What never passes does not pass though policy and request ask for it, and the request is refused."""
+    decisions, problems = decide({name: "x"}, Policy(environment_keep=[name]), keep_env=[name])
+
+    assert ("drop", rule, None) == (decisions[name].decision, decisions[name].rule, decisions[name].value)
+    assert [("variable-forbidden", "--keep-env")] == [(problem.kind, problem.origin) for problem in problems]
+
+
+@pytest.mark.parametrize("name", ["MY_LD_PATH", "ENVIRONMENT", "PS5", "PS10", "LOCPATHS", "NOT_APPTAINER", "BASH_ENVY"])
+def test_not_in_a_family(decide, name):
+    """A name that only resembles one that never passes can be kept."""
+    decisions, problems = decide({name: "x"}, keep_env=[name])
+
+    assert [] == problems
+    assert ("keep", "request-keep", "x") == (decisions[name].decision, decisions[name].rule, decisions[name].value)
+
+
+@pytest.mark.parametrize(
+    ("host", "policy_keep", "keep_env", "env", "expected"),
+    [
+        pytest.param("h", [], [], None, ("drop", "default", None), id="nobody asks"),
+        pytest.param("h", ["NAME"], [], None, ("keep", "base", "h"), id="policy keeps"),
+        pytest.param("h", ["NAME"], ["NAME"], None, ("keep", "request-keep", "h"), id="request before policy"),
+        pytest.param("h", [], ["NAME"], "r", ("set", "request", "r"), id="set before keep"),
+        pytest.param("h", ["NAME"], [], "r", ("set", "request", "r"), id="set before policy"),
+        pytest.param(None, [], ["NAME"], "r", ("set", "request", "r"), id="only set"),
+        pytest.param(None, ["NAME"], ["NAME"], None, None, id="not on the host"),
+        pytest.param("h", [], [], "", ("set", "request", ""), id="set to nothing"),
+        pytest.param("", [], ["NAME"], None, ("keep", "request-keep", ""), id="nothing kept"),
+    ],
+)
+def test_precedence(decide, host, policy_keep, keep_env, env, expected):
+    """The request goes before policy, and setting before keeping."""
+    decisions, problems = decide(
+        {} if host is None else {"NAME": host},
+        Policy(environment_keep=policy_keep),
+        keep_env=keep_env,
+        env={} if env is None else {"NAME": env},
+    )
+    found = decisions.get("NAME")
+
+    assert [] == problems
+    assert expected == (found and (found.decision, found.rule, found.value))
+
+
+@pytest.mark.parametrize(
+    ("name", "default"),
+    [("LC_ALL", "C"), ("TMPDIR", "/tmp")],
+)
+@pytest.mark.parametrize("on_host", [True, False])
+def test_keep_of_a_default(decide, name, default, on_host):
+    """A default of the library gives way to the host's value where the request keeps it."""
+    decisions, problems = decide({name: "host's"} if on_host else {}, keep_env=[name])
+    expected = ("keep", "host's") if on_host else ("set", default)
+
+    assert [] == problems
+    assert expected == (decisions[name].decision, decisions[name].value)
+
+
+@pytest.mark.parametrize("name", ["LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "PATH", "BASH_ENV"])
+def test_request_may_set(decide, name):
+    """The payload's own value is its own affair."""
+    decisions, problems = decide({name: "host's"}, env={name: "own"})
+
+    assert [] == problems
+    assert ("set", "request", "own") == (decisions[name].decision, decisions[name].rule, decisions[name].value)
+
+
+RESERVED = ["HOME", "WLCG_ISOLATE_ID", "PWD", "OLDPWD", "SHLVL", "_"]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *((name, "variable-reserved") for name in RESERVED),
+        *(
+            (name, "variable-undeliverable")
+            for name in ("UID", "PPID", "RANDOM", "SHELLOPTS", "OPTIND", "EPOCHSECONDS")
+        ),
+        *((name, "variable-forbidden") for name in ("APPTAINER_BIND", "SINGULARITYENV_PATH")),
+    ],
+)
+def test_refused_set(decide, name, kind):
+    """What cannot be set is refused by the kind of its reason."""
+    _, problems = decide({}, env={name: "x"})
+
+    assert [(kind, "--env", name)] == [(p.kind, p.origin, p.message.split()[0]) for p in problems]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *((name, "variable-forbidden") for name in RESERVED),
+        *((name, "variable-undeliverable") for name in ("UID", "PPID", "RANDOM", "OPTIND", "EPOCHSECONDS")),
+    ],
+)
+def test_refused_keep(decide, name, kind):
+    """What cannot be kept is refused by the kind of its reason."""
+    _, problems = decide({name: "x"}, keep_env=[name])
+
+    assert [(kind, "--keep-env", name)] == [(p.kind, p.origin, p.message.split()[0]) for p in problems]
+
+
+def test_all_refusals_at_once(decide):
+    """All that is refused is told together, what is set first."""
+    _, problems = decide({}, env={"HOME": "/x", "UID": "0"}, keep_env=["LD_PRELOAD"])
+
+    assert ["variable-reserved", "variable-undeliverable", "variable-forbidden"] == [p.kind for p in problems]
+
+
+def test_values_are_not_in_a_repr(decide):
+    """A value may be a secret: neither decision nor problem shows it."""
+    decisions, problems = decide(
+        {"A": "s3cret", "HOME": "s3cret"}, keep_env=["A"], env={"B": "s3cret", "UID": "s3cret"}
+    )
+
+    assert ["s3cret", "s3cret"] == [decisions["A"].value, decisions["B"].value]
+    assert "s3cret" not in repr((decisions, problems))

@@ -1,0 +1,239 @@
+"""
+The keys of policy, their defaults and what they refuse.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+import pytest
+
+from wlcg_isolate import Bind, Policy, PolicyError, load_policy
+from wlcg_isolate.policy import Explained, explain
+
+SEARCH = [
+    "apptainer",
+    "singularity",
+    "/usr/bin/apptainer",
+    "/usr/local/bin/apptainer",
+    "/usr/bin/singularity",
+    "/usr/local/bin/singularity",
+]
+KEEP = [
+    "TERM",
+    "TZ",
+    "USER",
+    "LOGNAME",
+    "http_proxy",
+    "HTTP_PROXY",
+    "https_proxy",
+    "HTTPS_PROXY",
+    "ftp_proxy",
+    "FTP_PROXY",
+    "no_proxy",
+    "NO_PROXY",
+    "all_proxy",
+    "ALL_PROXY",
+]
+CVMFS = {"source": "/cvmfs", "target": "/cvmfs", "writable": False, "required": False, "origin": "built-in"}
+
+DEFAULTS = {
+    "image.names": {},
+    "runtime.search": SEARCH,
+    "runtime.probe_seconds": 20.0,
+    "runtime.start_seconds": 300.0,
+    "host.touch_seconds": 20.0,
+    "environment.keep": KEEP,
+    "bind.default": [CVMFS],
+    "container.workdir": "/srv",
+    "payload.grace_seconds": 10.0,
+    "trace.directories": ["{state}/wlcg_isolate/trace", "/var/tmp/wlcg_isolate.{uid}/trace"],
+}
+
+SECONDS = ["runtime_probe_seconds", "runtime_start_seconds", "host_touch_seconds", "payload_grace_seconds"]
+
+
+def faults(**values):
+    """List the messages of the error that *values* raise."""
+    with pytest.raises(PolicyError) as caught:
+        Policy(**values)
+    problems = caught.value.problems
+    assert {("policy-invalid", "policy", "correct the policy")} == {(p.kind, p.origin, p.advice) for p in problems}
+
+    return [p.message for p in problems]
+
+
+def test_defaults():
+    """The built-in layer holds these values, each under its dotted key."""
+    assert DEFAULTS == {row.key: row.value for row in explain(Policy())}
+
+
+def test_explain_names_the_layer():
+    """Every row says that nothing but the built-in layer spoke."""
+    rows = explain(Policy())
+
+    assert list(DEFAULTS) == [row.key for row in rows]
+    assert {("built-in", None, ())} == {(row.layer, row.file, row.overrode) for row in rows}
+
+
+def test_explain_shows_set_values():
+    """A value given from Python shows in plain types."""
+    policy = Policy(image_names={"a": "/b"}, bind_default=[], runtime_search=["x"], host_touch_seconds=1)
+    expected = {
+        **DEFAULTS,
+        "image.names": {"a": "/b"},
+        "bind.default": [],
+        "runtime.search": ["x"],
+        "host.touch_seconds": 1,
+    }
+
+    assert expected == {row.key: row.value for row in explain(policy)}
+
+
+def test_explained_fields():
+    """A row of explain has exactly the fixed fields."""
+    assert ["key", "value", "layer", "file", "overrode"] == [field.name for field in attrs.fields(Explained)]
+
+
+@pytest.mark.parametrize("field", SECONDS)
+@pytest.mark.parametrize(
+    "value", [0, 0.0, -1, float("nan"), float("inf"), float("-inf"), True, False, "9", None], ids=repr
+)
+def test_bad_seconds(field, value):
+    """A deadline is a finite number above 0 and no truth value."""
+    assert [f"{field.replace('_', '.', 1)} must be a number of seconds above 0"] == faults(**{field: value})
+
+
+@pytest.mark.parametrize("field", SECONDS)
+def test_huge_seconds(field):
+    """A deadline that no float holds is refused as any other wrong one."""
+    assert [f"{field.replace('_', '.', 1)} must be a number of seconds above 0"] == faults(**{field: 10**400})
+
+
+@pytest.mark.parametrize("field", ["runtime_search", "trace_directories"])
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("apptainer", ["must be a list of text"]),
+        (None, ["must be a list of text"]),
+        (7, ["must be a list of text"]),
+        ([""], ["must not be empty"]),
+        (["a\0"], ["must not hold a NUL byte"]),
+        (["a", 7], ["must be text, not int"]),
+        (["", b"", "a"], ["must not be empty", "must be text, not bytes"]),
+    ],
+    ids=repr,
+)
+def test_bad_list_of_text(field, value, expected):
+    """A list of programs or directories holds text only."""
+    assert [f"{field.replace('_', '.', 1)} {fault}" for fault in expected] == faults(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, ["must map names to paths"]),
+        ([("a", "/b")], ["must map names to paths"]),
+        ({"": "/b"}, ["'': must not be empty"]),
+        ({1: "/b"}, ["1: must be text, not int"]),
+        ({"a": "b"}, ["'a': must be an absolute path"]),
+        ({"a": ""}, ["'a': must not be empty"]),
+        ({"a": "/b\0"}, ["'a': must not hold a NUL byte"]),
+        ({"a": "/b\r"}, ["'a': must not hold a carriage return"]),
+        ({"a": None, "c": "d"}, ["'a': must be text, not NoneType", "'c': must be an absolute path"]),
+    ],
+    ids=repr,
+)
+def test_bad_image_names(value, expected):
+    """Images are mapped from a name to an absolute path."""
+    assert [f"image.names {fault}" for fault in expected] == faults(image_names=value)
+
+
+@pytest.mark.parametrize("name", ["", "A=B", "A-B", "1", "A\n", "é", "*", 7, None], ids=repr)
+def test_bad_name_to_keep(name):
+    """What no shell takes for a variable's name cannot pass."""
+    assert [f"environment.keep holds {name!r}, which is no name of a variable"] == faults(environment_keep=["A", name])
+
+
+@pytest.mark.parametrize("value", ["HOME", None, 7], ids=repr)
+def test_bad_environment_keep(value):
+    """The variables that pass are a list."""
+    assert ["environment.keep must be a list of names"] == faults(environment_keep=value)
+
+
+@pytest.mark.parametrize("value", ["/a", None, ["/a"], [None], Bind(source="/a"), {"/a": "/b"}], ids=repr)
+def test_bad_bind_default(value):
+    """The binds that every payload gets are a list of binds."""
+    assert ["bind.default must be a list of Bind"] == faults(bind_default=value)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("", "must not be empty"),
+        ("srv", "must be an absolute path"),
+        ("/", "must be a directory right below /"),
+        ("//", "must be a directory right below /"),
+        ("/srv/", "must be a directory right below /"),
+        ("/a/b", "must be a directory right below /"),
+        ("/a\0", "must not hold a NUL byte"),
+        ("/a\r", "must not hold a carriage return"),
+        (None, "must be text, not NoneType"),
+    ],
+    ids=repr,
+)
+def test_bad_container_workdir(value, expected):
+    """The working directory in the container lies right below the root."""
+    assert [f"container.workdir {expected}"] == faults(container_workdir=value)
+
+
+@pytest.mark.parametrize("value", ["/.", "/.."])
+def test_container_workdir_is_root(value):
+    """Another spelling of the root is refused as the root is."""
+    assert ["container.workdir must be a directory right below /"] == faults(container_workdir=value)
+
+
+def test_all_faults():
+    """A policy lists the faults of all its keys at once."""
+    assert [
+        "image.names must map names to paths",
+        "runtime.search must be a list of text",
+        "host.touch_seconds must be a number of seconds above 0",
+        "container.workdir must be an absolute path",
+    ] == faults(container_workdir="x", host_touch_seconds=0, image_names=1, runtime_search=1)
+
+
+def test_load_policy_without_files():
+    """Without files, the built-in layer holds."""
+    assert Policy() == load_policy()
+
+
+@pytest.mark.parametrize("layer", ["site", "experiment"])
+@pytest.mark.parametrize("source", ["/etc/x.toml", "", Path("/etc/x.toml")], ids=["text", "empty", "path"])
+def test_load_policy_refuses_files(layer, source):
+    """A file is refused with the option that named it, never passed over."""
+    with pytest.raises(PolicyError) as caught:
+        load_policy(**{layer: source})
+    (problem,) = caught.value.problems
+
+    assert ("policy-invalid", f"--{layer}") == (problem.kind, problem.origin)
+    assert problem.message.startswith(f"{layer} policy '{source}' cannot be read: ")
+
+
+def test_load_policy_refuses_both():
+    """Two files give two problems."""
+    with pytest.raises(PolicyError) as caught:
+        load_policy(site="a", experiment="b")
+
+    assert ["--site", "--experiment"] == [problem.origin for problem in caught.value.problems]
+
+
+def test_policy_is_frozen():
+    """A policy cannot be changed, nor can its mapping."""
+    policy = Policy(image_names={"a": "/b"})
+
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        policy.container_workdir = "/x"
+    with pytest.raises(TypeError):
+        policy.image_names["a"] = "/c"

@@ -1,0 +1,249 @@
+"""Processes: started, watched, named, released and never left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+import types
+
+import pytest
+
+from wlcg_isolate.launch import handshake, process, procfs
+from wlcg_isolate.launch.lifeline import Lifeline
+from wlcg_isolate.launch.process import Child, Ended
+
+KERNEL = tuple(int(word) for word in re.findall(r"\d+", os.uname().release)[:2])
+
+SHELLS = [
+    pytest.param(words, id=words[0], marks=pytest.mark.skipif(not shutil.which(words[0]), reason="not installed"))
+    for words in (["sh"], ["bash"], ["dash"], ["busybox", "sh"])
+]
+
+#: Says what arrived: arguments, variables and open descriptors.
+SAY = """
+import json, os, sys
+fds = [fd for fd in os.listdir("/proc/self/fd") if os.path.exists("/proc/self/fd/" + fd)]
+environ = {os.fsdecode(k): list(v) for k, v in os.environb.items()}
+print(json.dumps([[list(os.fsencode(w)) for w in sys.argv[1:]], environ, sorted(map(int, fds))]))
+"""
+
+
+@pytest.fixture
+def start():
+    """Start processes that end with the test."""
+    with contextlib.ExitStack() as stack:
+
+        def make(*argv, environ=None, descriptors=None):
+            with open(os.devnull, "r+b") as null:
+                fixed = {0: null.fileno(), 1: null.fileno(), 2: null.fileno(), **(descriptors or {})}
+                child = Child(process.spawn(argv, {"PATH": "/usr/bin:/bin", **(environ or {})}, fixed))
+            stack.callback(child.close)
+            stack.callback(child.kill)
+            return child
+
+        yield make
+
+
+@pytest.fixture
+def shell(start):
+    """Start a shell with its output in a pipe; give both."""
+    with contextlib.ExitStack() as stack:
+
+        def make(script, *words):
+            read, write = os.pipe()
+            child = start("/bin/sh", "-c", script, "sh", *words, descriptors={1: write})
+            os.close(write)
+            return child, stack.enter_context(open(read, "rb"))
+
+        yield make
+
+
+@pytest.fixture(params=["pidfd", "old-kernel"])
+def kernel(request, mocker):
+    """Run the test with pidfds and, as before Linux 5.3, without."""
+    if request.param == "old-kernel":
+        mocker.patch.object(process, "open_pidfd", return_value=None)
+
+
+def test_child_has_its_descriptors_and_no_others(start):
+    """What somebody left inheritable does not arrive, and numbers may be exchanged."""
+    read, write = os.pipe()
+    leaks = [os.dup(read) for _ in range(3)]
+    for fd in leaks:
+        os.set_inheritable(fd, True)
+    start(sys.executable, "-c", SAY, descriptors={1: write, leaks[0]: read, 9: write})
+    for fd in (write, *leaks):
+        os.close(fd)
+    with open(read) as f:
+        _, environ, fds = json.loads(f.read())
+
+    assert ({0, 1, 2, 9, leaks[0]}, {"PATH"}) == (set(fds), set(environ) - {"LC_CTYPE"})
+
+
+def test_child_is_as_if_started_by_a_shell(shell):
+    """The child leads a session, blocks nothing, and does not ignore what Python ignores."""
+    child, output = shell("exec cat /proc/self/status")
+    status = dict(line.split(":\t", 1) for line in output.read().decode().splitlines() if ":\t" in line)
+    python_ignores = 1 << (signal.SIGPIPE - 1) | 1 << (signal.SIGXFSZ - 1)
+
+    assert child.pid == int(status["NSsid"].split()[-1])
+    assert (0, 0) == (int(status["SigBlk"], 16), int(status["SigIgn"], 16) & python_ignores)
+
+
+@pytest.mark.parametrize(
+    ("script", "ended"),
+    [("exit 0", (0, None)), ("exit 255", (255, None)), ("kill -9 $$", (None, 9))],
+    ids=["success", "255", "kill"],
+)
+def test_end_of_a_child(start, kernel, script, ended):
+    """A child's end is its own status or signal, with its usage."""
+    child = start("/bin/sh", "-c", script)
+
+    assert (True, ended) == (child.wait(30), child.ended)
+    assert child.usage.ru_maxrss > 0
+
+
+def test_wait_has_an_end(start, kernel):
+    """Waiting gives up in time, and killing reaps."""
+    child = start("/bin/sleep", "60")
+
+    assert (False, None) == (child.wait(0.01), child.ended)
+    for _ in range(2):
+        child.kill()
+        assert (None, signal.SIGKILL) == child.ended
+
+
+@pytest.mark.skipif(KERNEL < (6, 15), reason="the kernel tells no exit status of others' children")
+@pytest.mark.parametrize(("number", "ended"), [(10, (3, None)), (6, (None, 6))], ids=["code", "signal"])
+def test_end_of_a_grandchild(shell, number, ended):
+    """The kernel tells how a process that is no child ended, once it is reaped."""
+    _, output = shell("sh -c 'trap \"exit 3\" USR1; echo $$; while :; do sleep 0.01; done' & wait; echo")
+    pid = int(output.readline())
+    pidfd = os.pidfd_open(pid)
+    early = process.exit_of(pidfd)
+    os.kill(pid, number)
+    output.read()
+
+    assert (None, ended) == (early, process.exit_of(pidfd))
+    os.close(pidfd)
+
+
+@pytest.mark.parametrize("by", ["pidfd", "number"])
+def test_signal_to_a_process(start, by):
+    """A signal reaches a living process, and a gone one is told."""
+    child = start("/bin/sleep", "60")
+    pidfd = child.pidfd if by == "pidfd" else None
+
+    assert process.send(pidfd, child.pid, signal.SIGTERM)
+    assert (True, (None, signal.SIGTERM)) == (child.wait(30), child.ended)
+    assert not process.send(pidfd, child.pid, signal.SIGTERM)
+
+
+def test_family(shell):
+    """Descendants are found, whatever their depth, and nobody else."""
+    child, output = shell("sh -c 'sleep 60 & echo $$ $!; wait' & echo; wait")
+    inner = {int(word) for word in (output.readline() + output.readline()).split()}
+
+    assert inner == set(procfs.family(child.pid))
+    assert {child.pid} | inner <= set(procfs.family(os.getpid()))
+
+
+def test_start_ticks_whatever_the_name(shell):
+    """A process has its start for ever; its name cannot forge it."""
+    child, output = shell('echo ") 1 2 (3) 4" > /proc/$$/comm; echo; sleep 60')
+    before = procfs.start_ticks(os.getpid()), output.readline()
+
+    assert before[0] <= procfs.start_ticks(child.pid) < before[0] + 3600 * os.sysconf("SC_CLK_TCK")
+    child.kill()
+    assert (None, {}, {}) == tuple(read(child.pid) for read in (procfs.start_ticks, procfs.namespaces, procfs.family))
+
+
+def test_namespaces():
+    """Namespaces are the kernel's inode numbers."""
+    expected = {name: os.stat(f"/proc/self/ns/{name}").st_ino for name in ("pid", "mnt", "user", "net", "ipc", "uts")}
+
+    assert expected.items() <= procfs.namespaces().items()
+
+
+@pytest.fixture
+def release(start):
+    """Start the waiting shell, release it with a plan, and give what the payload says."""
+
+    def make(words, command, environ, image_environ):
+        pipes = [os.pipe() for _ in range(3)]
+        (text_out, text_in), (ready_out, ready_in), (said_out, said_in) = pipes
+        fixed = {3: text_out, 4: ready_in, 5: text_out, 6: said_in, 7: 2}
+        shim = [shutil.which(words[0]), *words[1:], "-c", handshake.SHIM]
+        child = start(*shim, environ=image_environ, descriptors=fixed)
+        for fd in (text_out, ready_in, said_in):
+            os.close(fd)
+        with open(ready_out, "rb") as ready, open(said_out, "rb") as said:
+            pid = int(ready.readline())
+            request = types.SimpleNamespace(payload=types.SimpleNamespace(command=command))
+            plan = types.SimpleNamespace(payload_environ=environ, request=request)
+            with open(text_in, "wb") as text:
+                text.write(handshake.release_text(plan, handshake.Payload(pid, pid, None, 1, {})) if command else b"")
+            child.wait(30)
+            return child, said.read()
+
+    return make
+
+
+@pytest.mark.parametrize("words", SHELLS)
+def test_release_is_exact(release, words):
+    """Every byte but NUL arrives in arguments and variables, and no descriptor but three."""
+    every = os.fsdecode(bytes(range(1, 256)))
+    odd = ("", "'", "a'\\''b", "$(x)", "\n", "-n", every, "*")
+    child, said = release(words, (sys.executable, "-c", SAY, *odd), {"EVERY": every, "NL": "\n\n", "E": ""}, {})
+    argv, environ, fds = json.loads(said)
+
+    assert (0, None) == child.ended
+    assert [list(os.fsencode(word)) for word in odd] == argv
+    assert [list(range(1, 256)), [10, 10], []] == [environ[name] for name in ("EVERY", "NL", "E")]
+    assert [0, 1, 2] == fds
+
+
+@pytest.mark.parametrize("words", SHELLS)
+def test_release_tidies_the_environment(release, words):
+    """What the runtime added goes, what the image set stays, but for what the shell itself adds."""
+    image = {**dict.fromkeys(("APPTAINER_NAME", "SINGULARITY_FOO", "PS1", "USER_PATH"), "x"), "IMAGE": "stays"}
+    image["LD_LIBRARY_PATH"] = "/opt/lib:/.singularity.d/libs"
+    _, said = release(words, (sys.executable, "-c", SAY), {"PATH": "/usr/bin"}, image)
+    environ = json.loads(said)[1]
+
+    assert {"PATH", "IMAGE", "LD_LIBRARY_PATH"} == set(environ) - {"LC_CTYPE", "PWD", "SHLVL", "_"}
+    assert b"/opt/lib" == bytes(environ["LD_LIBRARY_PATH"])
+
+
+@pytest.mark.parametrize("words", SHELLS)
+def test_no_release_means_no_payload(release, words):
+    """When the host goes away the waiting shell ends."""
+    child, said = release(words, None, {}, {})
+
+    assert ((125, None), b"") == (child.ended, said)
+
+
+def test_lifeline_kills_when_its_holder_dies(start):
+    """When the pilot's end of the pipe closes without a word, the runtime dies."""
+    target = start("/bin/sleep", "60")
+    line = Lifeline(target.pid)
+    os.close(line._write)
+    target.wait(30)
+
+    assert Ended(None, signal.SIGKILL) == target.ended
+    line._watcher.wait(30)
+    line._watcher.close()
+
+
+def test_lifeline_spares_after_release(start):
+    """A released watcher ends and kills nobody."""
+    target = start("/bin/sleep", "60")
+    line = Lifeline(target.pid)
+    line.release()
+
+    assert (Ended(0, None), False) == (line._watcher.ended, target.wait(0.05))
