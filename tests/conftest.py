@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,9 @@ import pytest
 import wlcg_isolate
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# A shell starts its background jobs with SIGINT ignored, which every process under test would inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @attrs.frozen(kw_only=True)

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping
 from typing import Optional
 
 from wlcg_isolate._values import is_below, normal_path
-from wlcg_isolate.host import rootfs, runtimes
+from wlcg_isolate.host import runtimes
 from wlcg_isolate.host.facts import HostFacts, ImageFact, PathFact, RuntimeFact, TargetFact
-from wlcg_isolate.host.touch import look_at_all, within
+from wlcg_isolate.host.image import image_path_of, look_at_image
+from wlcg_isolate.host.touch import look_at_all
 from wlcg_isolate.policy import Policy
 from wlcg_isolate.request import Request
 
@@ -23,10 +24,6 @@ _SYSCTL = {
     "kernel.unprivileged_userns_clone": "/proc/sys/kernel/unprivileged_userns_clone",
     "kernel.apparmor_restrict_unprivileged_userns": "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
 }
-
-#: Magic numbers of image files: offset and bytes (SIF specification;
-#: squashfs and ext superblocks).
-_MAGIC = (("sif", 32, b"SIF_MAGIC\0"), ("squashfs", 0, b"hsqs"), ("ext3", 1080, b"\x53\xef"))
 
 
 def probe_host(request: Request, policy: Policy) -> HostFacts:
@@ -53,7 +50,7 @@ def probe_host(request: Request, policy: Policy) -> HostFacts:
             runtimes.candidates(search, os.environ.get("PATH", os.defpath)),
             policy.runtime_probe_seconds,
         ),
-        image=_look_at_image(request, policy, paths),
+        image=look_at_image(request, policy, paths),
         paths=paths,
         sysctl={name: _read(path) for name, path in _SYSCTL.items()},
     )
@@ -66,19 +63,6 @@ def workdir_of(request: Request, cwd: Optional[str]) -> Optional[str]:
     chosen = request.workdir or cwd
 
     return None if chosen is None else normal_path(chosen)
-
-
-def image_path_of(request: Request, policy: Policy) -> Optional[str]:
-    """
-    Return the path that the image reference leads to, or None.
-    """
-    for reference in (request.image, request.platform):
-        if reference is not None:
-            if reference.startswith("/"):
-                return normal_path(reference)
-            return policy.image_names.get(reference)
-
-    return None
 
 
 def trace_candidates(request: Request, policy: Policy, environ: Mapping[str, str], uid: int) -> Iterator[str]:
@@ -115,55 +99,6 @@ def _paths_of_interest(request: Request, policy: Policy, cwd: Optional[str]) -> 
         yield image
     yield from trace_candidates(request, policy, os.environ, os.geteuid())
     yield "/dev/fuse"
-
-
-def _look_at_image(request: Request, policy: Policy, paths: dict[str, PathFact]) -> Optional[ImageFact]:
-    path = image_path_of(request, policy)
-    if path is None:
-        return None
-    root = paths[path]
-    requested = request.image or request.platform or ""
-    fact = within(policy.host_touch_seconds, lambda: _look_into(requested, root, request, policy))
-    if fact is None:
-        silent = PathFact(path=path, state="no-answer", reason="the image stopped answering")
-        return ImageFact(requested=requested, root=silent)
-
-    return fact
-
-
-def _look_into(requested: str, root: PathFact, request: Request, policy: Policy) -> ImageFact:
-    if not root.present or not root.readable or root.resolved is None:
-        return ImageFact(requested=requested, root=root)
-    if root.kind != "directory":
-        return ImageFact(requested=requested, root=root, form=_form_of_file(root.resolved))
-    wanted = [
-        "/bin/sh",
-        policy.container_workdir,
-        "/tmp",
-        "/var/tmp",
-        *(bind.target for bind in (*policy.bind_default, *request.binds)),
-    ]
-
-    return ImageFact(
-        requested=requested,
-        root=root,
-        form="tree",
-        machine=rootfs.machine_of(root.resolved),
-        targets={path: rootfs.look_inside(root.resolved, path) for path in wanted},
-    )
-
-
-def _form_of_file(path: str) -> str:
-    try:
-        with open(path, "rb") as f:
-            head = f.read(2048)
-    except OSError:
-        return "unknown"
-    for form, offset, magic in _MAGIC:
-        if head[offset : offset + len(magic)] == magic:
-            return form
-
-    return "unknown"
 
 
 def _cwd() -> Optional[str]:

@@ -1,0 +1,83 @@
+"""
+The look at an image: where its reference leads, and what is there.
+"""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from wlcg_isolate._values import normal_path
+from wlcg_isolate.host import rootfs
+from wlcg_isolate.host.facts import ImageFact, PathFact
+from wlcg_isolate.host.touch import within
+from wlcg_isolate.policy import Policy
+from wlcg_isolate.request import Request
+
+#: Magic numbers of image files: offset and bytes (SIF specification;
+#: squashfs and ext superblocks).
+_MAGIC = (("sif", 32, b"SIF_MAGIC\0"), ("squashfs", 0, b"hsqs"), ("ext3", 1080, b"\x53\xef"))
+
+
+def image_path_of(request: Request, policy: Policy) -> Optional[str]:
+    """
+    Return the path that the image reference leads to, or None.
+    """
+    for reference in (request.image, request.platform):
+        if reference is not None:
+            if reference.startswith("/"):
+                return normal_path(reference)
+            return policy.image_names.get(reference)
+
+    return None
+
+
+def look_at_image(request: Request, policy: Policy, paths: dict[str, PathFact]) -> Optional[ImageFact]:
+    """
+    Look at the image that *request* names, and into it.
+    """
+    path = image_path_of(request, policy)
+    if path is None:
+        return None
+    root = paths[path]
+    requested = request.image or request.platform or ""
+    fact = within(policy.host_touch_seconds, lambda: _look_into(requested, root, request, policy))
+    if fact is None:
+        silent = PathFact(path=path, state="no-answer", reason="the image stopped answering")
+        return ImageFact(requested=requested, root=silent)
+
+    return fact
+
+
+def _look_into(requested: str, root: PathFact, request: Request, policy: Policy) -> ImageFact:
+    if not root.present or not root.readable or root.resolved is None:
+        return ImageFact(requested=requested, root=root)
+    if root.kind != "directory":
+        return ImageFact(requested=requested, root=root, form=_form_of_file(root.resolved))
+    wanted = [
+        "/bin/sh",
+        policy.container_workdir,
+        "/tmp",
+        "/var/tmp",
+        *(bind.target for bind in (*policy.bind_default, *request.binds)),
+    ]
+
+    return ImageFact(
+        requested=requested,
+        root=root,
+        form="tree",
+        machine=rootfs.machine_of(root.resolved),
+        targets={path: rootfs.look_inside(root.resolved, path) for path in wanted},
+    )
+
+
+def _form_of_file(path: str) -> str:
+    try:
+        with open(path, "rb") as f:
+            head = f.read(2048)
+    except OSError:
+        return "unknown"
+    for form, offset, magic in _MAGIC:
+        if head[offset : offset + len(magic)] == magic:
+            return form
+
+    return "unknown"
