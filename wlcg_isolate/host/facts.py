@@ -120,6 +120,14 @@ class RuntimeFact:
         banner: Its answer to ``--version``, first line.
 
         setuid: Whether it has a set-uid starter (``buildcfg`` says so).
+
+        config_file: Path of its configuration file, or None when it is not
+            known.
+
+        config: What that file says: directive (``"bind path"``, ``"allow
+            setuid"``, ...) to its values in their order.  A directive that
+            the file leaves out is left out here; None when the file cannot
+            be read.
     """
 
     path: str
@@ -127,6 +135,8 @@ class RuntimeFact:
     reason: str = ""
     banner: str = ""
     setuid: bool = False
+    config_file: Optional[str] = None
+    config: Optional[Mapping[str, tuple[str, ...]]] = attrs.field(default=None, converter=as_mapping)
 
 
 @attrs.frozen(kw_only=True)

@@ -18,7 +18,9 @@ from typing import Optional
 
 import attrs
 
+from wlcg_isolate.host.config import config_file_of, read_config
 from wlcg_isolate.host.facts import RuntimeFact
+from wlcg_isolate.host.touch import within
 
 #: What a runtime gets to see: nothing of the pilot's environment, in which
 #: any APPTAINER_* or SINGULARITY_* variable acts as an option.  Every call,
@@ -122,9 +124,15 @@ def _ask(path: str, seconds: float) -> RuntimeFact:
         return fact
 
     # Singularity 2 has no such command; it then is too old for us anyway.
-    config, _ = _run((path, "buildcfg"), seconds)
+    built, _ = _run((path, "buildcfg"), seconds)
+    config_file = config_file_of(path, built)
 
-    return attrs.evolve(fact, setuid=bool(_SETUID.search(config)))
+    return attrs.evolve(
+        fact,
+        setuid=bool(_SETUID.search(built)),
+        config_file=config_file,
+        config=None if config_file is None else within(seconds, lambda: read_config(config_file)),
+    )
 
 
 def _run(argv: tuple[str, ...], seconds: float) -> tuple[str, str]:
