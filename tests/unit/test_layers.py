@@ -19,6 +19,7 @@ PACKAGE = Path(wlcg_isolate.__file__).resolve().parent
 GROUPS = (
     ("_kinds", "_values", "_events"),
     ("errors",),
+    ("platforms",),
     ("request",),
     ("structure",),
     ("policy",),
