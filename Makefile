@@ -1,9 +1,11 @@
 # Two commands for a newcomer: make demo, make test. All work is in tools/.
-.PHONY: help demo test lint docs clean
+.PHONY: help demo test soak bench lint docs clean
 
 help:
 	@echo "make demo   set everything up and run the main job"
 	@echo "make test   set everything up and pass the tests"
+	@echo "make soak   run the long proofs that make test has in short"
+	@echo "make bench  measure what the documentation says of speed"
 	@echo "make lint   check style and types"
 	@echo "make docs   build the documentation into docs/_build/html"
 	@echo "make clean  remove what these made here (the cache stays: tools/get-apptainer --help)"
@@ -13,6 +15,12 @@ demo:
 
 test: lint docs
 	@tools/test
+
+soak:
+	@tools/test --soak
+
+bench:
+	@tools/bench
 
 lint:
 	@tools/lint

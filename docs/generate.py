@@ -1,5 +1,5 @@
 """
-Write the reference pages that are made from the code.
+Write the reference pages and schemas that are made from the code.
 
 Run without arguments to write them; with ``--check`` to fail when one is
 stale.
@@ -9,12 +9,22 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Callable
 
 from wlcg_isolate._kinds import KINDS
-from wlcg_isolate.policy import Policy, explain
+from wlcg_isolate.policy import Policy
+from wlcg_isolate.policy.explain import plain
+from wlcg_isolate.policy.model import FIELDS, RULES
+from wlcg_isolate.policy.rules import LAYERS, Rule
 
 HERE = Path(__file__).parent
+SCHEMAS = HERE.parent / "wlcg_isolate" / "schemas"
+
+sys.path.insert(0, str(HERE))
+
+from schemas import attributes, policy_schema, request_schema  # noqa: E402 - a neighbour of this script
 
 
 def kinds() -> str:
@@ -41,36 +51,64 @@ def policy() -> str:
     """
     Write the page of policy keys.
     """
-    meanings = _attributes(Policy.__doc__ or "")
-    rows = [
-        f"| `{row.key}` | `{json.dumps(row.value)}` | {meanings[row.key.replace('.', '_', 1)]} |"
-        for row in explain(Policy())
-    ]
-    head = [
-        "# Policy",
-        "",
-        "This version has the built-in layer only; from Python, `Policy(...)` takes other values.",
-        "The name of a field is the key with an underscore for the dot.",
-        "This page is made by `docs/generate.py`.",
-        "",
-        "| key | default | means |",
-        "|---|---|---|",
-    ]
+    meanings, defaults = attributes(Policy.__doc__ or ""), Policy()
+    lines = [_POLICY_HEAD]
+    for section, keys in _sections().items():
+        lines += [f"## {section}", "", "| key | kind | may be set by | default | means |", "|---|---|---|---|---|"]
+        for key in keys:
+            rule, field = RULES[key], FIELDS[key]
+            default = json.dumps(plain(getattr(defaults, field)))
+            lines.append(f"| `{key}` | {rule.kind}: {rule.merging} | {_who(rule)} | `{default}` | {meanings[field]} |")
+        lines.append("")
 
-    return "\n".join([*head, *rows, ""])
+    return "\n".join(lines)
 
 
-def _attributes(docstring: str) -> dict[str, str]:
+def _sections() -> dict[str, list[str]]:
+    sections: dict[str, list[str]] = {}
+    for key in FIELDS:
+        sections.setdefault(key.partition(".")[0], []).append(key)
+
+    return sections
+
+
+def _who(rule: Rule) -> str:
+    layers = [layer for layer in LAYERS if layer in rule.layers and layer != "built-in"]
+
+    return "all" if len(layers) == len(LAYERS) - 2 else ", ".join(layers)
+
+
+_POLICY_HEAD = """\
+# Policy
+
+The keys of policy, in files as `[section]` and `name`, on the command line as `section.name`, and in Python as fields of `Policy` with an underscore for the dot.
+How layers are found and merged is told in [site and experiment](../explanation/site-and-experiment.md); `wlcg-isolate explain` shows what holds on a node.
+Editors that know JSON Schema complete and check policy files with `wlcg_isolate/schemas/policy.schema.json`, which is part of the package.
+This page is made by `docs/generate.py`.
+
+Three kinds of key:
+
+* **limit**: the site's. An experiment or a request can only make it stricter; what would widen it is left out, with a warning.
+* **choice**: the last layer that speaks wins.
+* **list**: grows; of two binds on one target the first wins, and the other is reported.
+
+Beside the sections a file has `version = 1` (required), `[lock]` (site only: key to `"error"` or `"warning"`) and `[remove]` (key of a list to the names of items that are taken out).
+"""
+
+
+def schema(make: Callable[[], dict[str, Any]]) -> str:
     """
-    Read the attributes' meanings from a class's docstring.
+    Write a JSON Schema.
     """
-    text = docstring.partition("Attributes:")[2].partition("Raises:")[0]
-    entries = (" ".join(block.split()) for block in text.split("\n\n"))
-
-    return {name: meaning.strip() for name, _, meaning in (entry.partition(":") for entry in entries) if name}
+    return json.dumps(make(), indent=2) + "\n"
 
 
-PAGES = {"kinds.md": kinds, "policy.md": policy}
+PAGES: Mapping[Path, Callable[[], str]] = {
+    HERE / "reference" / "kinds.md": kinds,
+    HERE / "reference" / "policy.md": policy,
+    SCHEMAS / "policy.schema.json": lambda: schema(policy_schema),
+    SCHEMAS / "request.schema.json": lambda: schema(request_schema),
+}
 
 
 def main() -> int:
@@ -78,11 +116,11 @@ def main() -> int:
     Write or check the pages.
     """
     stale = []
-    for name, page in PAGES.items():
-        path = HERE / "reference" / name
+    for path, page in PAGES.items():
         if not path.exists() or path.read_text(encoding="utf-8") != page():
-            stale.append(name)
+            stale.append(path.name)
             if "--check" not in sys.argv:
+                path.parent.mkdir(exist_ok=True)
                 path.write_text(page(), encoding="utf-8")
     if stale:
         print("stale:" if "--check" in sys.argv else "written:", ", ".join(stale))

@@ -22,6 +22,14 @@ ROOT = Path(__file__).resolve().parent.parent
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(config, items):
+    """Leave out what takes long, unless it is asked for."""
+    if "soak" not in config.option.markexpr:
+        long = [item for item in items if item.get_closest_marker("soak")]
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in long]
+
+
 @attrs.frozen(kw_only=True)
 class Ran:
     """What one call of the command line gave."""
@@ -120,3 +128,5 @@ def _as_on_a_node(monkeypatch):
     for name in os.environ:
         if name.startswith(("APPTAINER", "SINGULARITY")) or name in ("XDG_STATE_HOME", "LC_ALL"):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("WLCG_ISOLATE_SITE", "")
+    monkeypatch.delenv("WLCG_ISOLATE_EXPERIMENT", raising=False)

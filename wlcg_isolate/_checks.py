@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Callable, Optional
 from wlcg_isolate._values import is_below, utf8_fault
 from wlcg_isolate.binds import BindDecision
 from wlcg_isolate.errors import Problem
-from wlcg_isolate.host import HostFacts, PathFact, trace_candidates
+from wlcg_isolate.host import HostFacts, PathFact, repository_path, trace_candidates
 from wlcg_isolate.policy import Policy
 from wlcg_isolate.request import Request
 
@@ -63,6 +63,46 @@ def workdir_problems(workdir: Optional[str], facts: HostFacts) -> Iterator[Probl
         )
 
 
+def policy_problems(request: Request, policy: Policy, facts: HostFacts) -> Iterator[Problem]:
+    """
+    Find what policy asks of the node or forbids to the request, other than
+    in image, binds and environment.
+    """
+    for name in policy.cvmfs_repositories:
+        fact = facts.paths.get(repository_path(name))
+        if fact is None or not fact.present or not fact.readable:
+            reason = "nobody looked" if fact is None else fact.reason or "cannot be read"
+            yield Problem(
+                kind="repository-missing",
+                message=f"the CVMFS repository {name} does not answer here: {reason}",
+                origin="cvmfs.repositories",
+                advice="repair the CVMFS client, or mount the repository",
+            )
+    for gpu in policy.gpu_use:
+        if gpu not in policy.gpu_allowed:
+            yield Problem(
+                kind="gpu-not-allowed",
+                message=f"GPUs of {gpu} are asked for, and gpu.allowed has {', '.join(policy.gpu_allowed) or 'none'}",
+                origin="gpu.use",
+                advice="leave it out, or ask the site",
+            )
+    if not policy.runtime_user_binds:
+        yield Problem(
+            kind="binds-disabled",
+            message="the runtime lets users bind nothing, not even the working directory",
+            origin="runtime.user_binds",
+            advice="set 'user bind control = yes' in the runtime's configuration",
+        )
+    limit = policy.payload_limit_seconds
+    if limit is not None and request.timeout is not None and request.timeout > limit:
+        yield Problem(
+            kind="timeout-too-long",
+            message=f"a time limit of {request.timeout:g} s is asked for, and {limit:g} s is the most",
+            origin="payload.limit_seconds",
+            advice="ask for less, or leave it out to get the most",
+        )
+
+
 def trace_dirs(
     request: Request, policy: Policy, facts: HostFacts, binds: tuple[BindDecision, ...]
 ) -> tuple[tuple[str, ...], list[Problem]]:
@@ -70,7 +110,7 @@ def trace_dirs(
     Keep the trace directories that the payload cannot see.
     """
     usable, problems = [], []
-    for candidate in trace_candidates(request, policy, facts.environ, facts.uid):
+    for candidate in trace_candidates(policy, facts.environ, facts.uid):
         shown_by = _shown_by(candidate, binds, facts.paths)
         if shown_by is None:
             usable.append(candidate)

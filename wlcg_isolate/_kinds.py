@@ -43,6 +43,7 @@ KINDS: Mapping[str, Kind] = {
     "usage": Kind("policy", _NEVER, "The command line could not be understood."),
     "request-invalid": Kind("policy", _NEVER, "The request is not readable or holds a value that is not allowed."),
     "policy-invalid": Kind("policy", _NEVER, "A policy value or file is not readable or not allowed."),
+    "policy-locked": Kind("policy", _NEVER, "A layer of policy sets a key that the site has locked."),
     "image-not-named": Kind("policy", _NEVER, "The request names neither an image nor a platform."),
     "image-unknown": Kind("policy", _NEVER, "Policy maps the image reference to no path."),
     "image-pull-refused": Kind(
@@ -50,6 +51,8 @@ KINDS: Mapping[str, Kind] = {
     ),
     "image-form-unsupported": Kind("policy", _NEVER, "The image is of a form that this version does not run."),
     "image-no-shell": Kind("policy", _NEVER, "The image holds no /bin/sh, which starts the payload."),
+    "gpu-not-allowed": Kind("policy", _NEVER, "Policy does not allow the GPUs that are asked for."),
+    "timeout-too-long": Kind("policy", _NEVER, "The time limit asked for is above the one that policy sets."),
     "bind-target-forbidden": Kind("policy", _NEVER, "A bind would hide a part of the image that its system needs."),
     "bind-source-forbidden": Kind("policy", _NEVER, "A bind would show the payload what it must not see."),
     "bind-target-duplicate": Kind("policy", _NEVER, "Two required binds want the same target."),
@@ -62,12 +65,18 @@ KINDS: Mapping[str, Kind] = {
     "workdir-unsafe": Kind("policy", _NEVER, "The working directory is a system directory or holds a planted link."),
     # What this node lacks: another node may have it.
     "image-missing": Kind("policy", _OTHER, "The image does not exist on this node."),
+    "image-not-allowed": Kind("policy", _OTHER, "The image lies outside of the directories that policy allows."),
+    "image-other-architecture": Kind("policy", _OTHER, "Policy names this image for other architectures only."),
     "image-unreadable": Kind("policy", _OTHER, "The image exists and cannot be read."),
     "image-no-answer": Kind("policy", _OTHER, "The file system of the image did not answer in time."),
     "image-wrong-architecture": Kind("policy", _OTHER, "The image is built for another processor architecture."),
     "workdir-missing": Kind("policy", _OTHER, "The working directory does not exist or is no directory."),
     "workdir-not-writable": Kind("policy", _OTHER, "The working directory cannot be written."),
     "bind-source-missing": Kind("policy", _OTHER, "The source of a required bind does not exist."),
+    "repository-missing": Kind("policy", _OTHER, "A CVMFS repository that payloads need does not answer on this node."),
+    "binds-disabled": Kind(
+        "policy", _OTHER, "The runtime's configuration lets no user bind, so nothing can be isolated."
+    ),
     "bind-source-no-answer": Kind("policy", _OTHER, "The source of a required bind did not answer in time."),
     "runtime-missing": Kind("policy", _OTHER, "No container runtime was found on this node."),
     "runtime-broken": Kind("policy", _OTHER, "A container runtime was found and does not work."),

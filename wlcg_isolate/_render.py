@@ -19,8 +19,6 @@ import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from wlcg_isolate.host.runtimes import RUNTIME_ENVIRON
-
 if TYPE_CHECKING:
     from wlcg_isolate.plan import Plan
 
@@ -38,6 +36,9 @@ RUNTIME_ADDS = (
     "SHLVL",
     "USER_PATH",
 )
+
+#: What passes the GPUs of a maker on.
+_GPU_OPTIONS = {"nvidia": "--nv", "amd": "--rocm"}
 
 #: Appended by the runtime to LD_LIBRARY_PATH for --nv, wanted or not.
 RUNTIME_LIBS = "/.singularity.d/libs"
@@ -62,6 +63,7 @@ def runtime_argv(plan: Plan, scratch: str) -> tuple[str, ...]:
     """
     options = ["--userns"] if plan.runtime.mode == "userns" else []
     options += ["--contain", "--pid", "--ipc", "--no-eval", "--no-home"]
+    options += [_GPU_OPTIONS[gpu] for gpu in plan.gpus]
     options += ["--workdir", scratch, "--pwd", plan.home]
     for bind in plan.mounts:
         options += ["--mount", _mount_spec(bind.source, bind.target, writable=bind.writable)]
@@ -99,7 +101,7 @@ def static_environ(plan: Plan) -> dict[str, str]:
     """
     Return the runtime's whole environment for `static_argv`.
     """
-    environ = dict(RUNTIME_ENVIRON)
+    environ = dict(plan.runtime_environ)
     for name, value in plan.payload_environ.items():
         # The runtime takes HOME from nowhere but its own option.
         if name != "HOME":
@@ -172,6 +174,8 @@ def as_dict(plan: Plan) -> dict[str, Any]:
             "digest": None,
         },
         "workdir": plan.workdir,
+        "gpus": list(plan.gpus),
+        "timeout": plan.timeout,
         "binds": [
             {
                 "source": bind.source,

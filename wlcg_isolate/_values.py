@@ -76,6 +76,18 @@ def as_mapping(value: Any) -> Any:
     return FrozenMapping(value)
 
 
+def as_frozen(value: Any) -> Any:
+    """
+    Turn plain types, as JSON has them, into ones that cannot be changed.
+    """
+    if isinstance(value, Mapping):
+        return FrozenMapping({key: as_frozen(item) for key, item in value.items()})
+    if isinstance(value, (list, tuple)):
+        return tuple(as_frozen(item) for item in value)
+
+    return value
+
+
 def as_path_text(value: Any) -> Any:
     """
     Turn path objects into text; leave anything else for a check.

@@ -108,8 +108,8 @@ def decide_binds(
         )
     }
     skipped: list[BindDecision] = []
-    problems: list[Problem] = []
-    wanted = sorted((*request.binds, *policy.bind_default), key=lambda bind: bind.target.count("/"))
+    problems = [*_own_problems(workdir, policy, facts)]
+    wanted = sorted(_in_order(request, policy), key=lambda bind: bind.target.count("/"))
     for bind in wanted:
         source = normal_path(os.path.join(workdir, bind.source))
         verdict = _judge(bind, source, facts, mounted, policy)
@@ -123,6 +123,25 @@ def decide_binds(
             mounted[bind.target] = verdict
 
     return (*mounted.values(), *skipped), problems
+
+
+def _own_problems(workdir: str, policy: Policy, facts: HostFacts) -> Iterator[Problem]:
+    """
+    Find what stands against the binds that every plan has.
+    """
+    own = Bind(source=workdir, target=policy.container_workdir, writable=True, origin="library")
+    refused = _against_policy(own, workdir, facts, policy)
+    if refused is not None:
+        yield refused
+    if facts.image is None or policy.runtime_layers:
+        return
+    for target in (policy.container_workdir, *_PRIVATE_TMP):
+        if _in_image(target, facts).kind != "directory":
+            yield _impossible(
+                attrs.evolve(own, target=target),
+                f"{target} is no directory in the image, and the runtime has no layer that could create it",
+                "use an image that has it, or enable overlay or underlay",
+            )
 
 
 def _decision(bind: Bind, source: str, decision: str, reason: str, kind: Optional[str] = None) -> BindDecision:
@@ -154,7 +173,7 @@ def _judge(
             origin=bind.origin,
             advice="choose another target",
         )
-    refused = _forbidden(bind, source, facts)
+    refused = _forbidden(bind, source, facts) or _against_policy(bind, source, facts, policy)
     if refused is not None:
         return refused
     fact = facts.paths.get(source)
@@ -186,6 +205,39 @@ def _forbidden(bind: Bind, source: str, facts: HostFacts) -> Optional[Problem]:
             )
 
     return None
+
+
+def _in_order(request: Request, policy: Policy) -> Iterator[Bind]:
+    """
+    List all binds, those first that win on a common target.
+    """
+    yield from (bind for bind in policy.bind_default if bind.origin != "built-in")
+    yield from request.binds
+    yield from (bind for bind in policy.bind_default if bind.origin == "built-in")
+
+
+def _against_policy(bind: Bind, source: str, facts: HostFacts, policy: Policy) -> Optional[Problem]:
+    places = {source, facts.resolved(source)}
+    for forbidden in policy.bind_forbidden_sources:
+        for root in {forbidden, facts.resolved(forbidden)}:
+            if any(is_below(place, root) or is_below(root, place) for place in places):
+                return _refused("bind-source-forbidden", bind, f"{source} shows {forbidden}, which policy forbids")
+    inside = {bind.target, _in_image(bind.target, facts).resolves_to or bind.target}
+    for forbidden in policy.bind_forbidden_targets:
+        if any(is_below(target, forbidden) for target in inside):
+            return _refused("bind-target-forbidden", bind, f"policy forbids binds at {forbidden} and below")
+    for protected in policy.bind_read_only if bind.writable else ():
+        for root in {protected, facts.resolved(protected)}:
+            if any(is_below(place, root) or is_below(root, place) for place in places):
+                return _refused(
+                    "bind-source-forbidden", bind, f"policy lets nobody write to {protected} through {source}"
+                )
+
+    return None
+
+
+def _refused(kind: str, bind: Bind, message: str) -> Problem:
+    return Problem(kind=kind, message=message, origin=bind.origin, advice="leave it out, or ask the site")
 
 
 def _source_problem(bind: Bind, source: str, fact: Optional[PathFact]) -> Problem:
@@ -228,12 +280,20 @@ def _judge_target(
         why = f"{bind.target} does not exist below {parent.source}, which is bound at {parent.target}"
         return _impossible(bind, why, "create it there, or choose a target outside that bind")
     if there is None:
-        return _decision(bind, source, "mount", _MADE[parent is None], kind)
+        return _judge_missing(bind, source, kind, policy, in_image=parent is None)
     if (there == "directory") != (kind == "directory"):
         why = f"{source} is a {kind} and {bind.target} is a {there} in {place}"
         return _impossible(bind, why, "choose a target of the same kind")
 
     return _decision(bind, source, "mount", f"the target exists in {place}", kind)
+
+
+def _judge_missing(bind: Bind, source: str, kind: str, policy: Policy, *, in_image: bool) -> _Verdict:
+    if in_image and not policy.runtime_layers:
+        why = f"{bind.target} is not in the image, and the runtime has no layer that could create it"
+        return _impossible(bind, why, "choose a target that the image has, or enable overlay or underlay")
+
+    return _decision(bind, source, "mount", _MADE[in_image], kind)
 
 
 def _impossible(bind: Bind, why: str, advice: str) -> Problem:

@@ -13,7 +13,7 @@ Rules:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple, Optional
 
 import attrs
@@ -69,6 +69,24 @@ _NEVER = (
 )
 
 
+class Names:
+    """
+    A set of names, of which some are patterns with ``*``.
+    """
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        words = tuple(patterns)
+        self._exact = frozenset(words)
+        starred = [re.escape(word).replace(r"\*", ".*") for word in words if "*" in word]
+        self._pattern = re.compile("|".join(starred)) if starred else None
+
+    def __contains__(self, name: str) -> bool:
+        """
+        Tell whether *name* is one of them.
+        """
+        return name in self._exact or (self._pattern is not None and self._pattern.fullmatch(name) is not None)
+
+
 @attrs.frozen(kw_only=True)
 class EnvDecision:
     """
@@ -104,11 +122,16 @@ def decide_environment(
         cannot be honoured.
     """
     decisions: dict[str, EnvDecision] = {}
+    rules = _rules(request, policy)
     for name, value in host.items():
-        decisions[name] = _decide_host(name, value, request, policy)
+        decisions[name] = _decide_host(name, value, rules)
+    for name, value in policy.environment_set.items():
+        decisions[name] = EnvDecision(
+            name=name, decision="set", rule="policy-set", reason="policy sets it for every payload", value=value
+        )
     for decision in _settings(policy, trace_id):
-        # What is not reserved is a default: a request may keep the host's.
-        asked = decision.name in host and decision.name in request.keep_env
+        # What is not reserved is a default: policy may set it, a request may keep the host's.
+        asked = decision.name in policy.environment_set or (decision.name in host and decision.name in request.keep_env)
         if decision.name in RESERVED or not asked:
             decisions[decision.name] = decision
     for name, value in request.env.items():
@@ -116,7 +139,8 @@ def decide_environment(
             name=name, decision="set", rule="request", reason="the request sets it", value=value
         )
 
-    problems = [*_request_problems(request), *_keep_problems(request)]
+    problems = [*_set_problems(request.env, "--env"), *_set_problems(policy.environment_set, "environment.set")]
+    problems += _keep_problems(request, policy)
 
     return tuple(decisions[name] for name in sorted(decisions)), problems
 
@@ -131,7 +155,18 @@ def _settings(policy: Policy, trace_id: str) -> Iterator[EnvDecision]:
         yield EnvDecision(name=name, decision="set", rule="library", reason=reason, value=value)
 
 
-def _decide_host(name: str, value: str, request: Request, policy: Policy) -> EnvDecision:
+def _rules(request: Request, policy: Policy) -> tuple[tuple[str, str, Names, str], ...]:
+    """
+    List what decides over a host variable: decision, rule, names, reason.
+    """
+    return (
+        ("drop", "policy-drop", Names(policy.environment_drop), "policy lets it never pass"),
+        ("keep", "request-keep", Names(request.keep_env), "the request asks for it"),
+        ("keep", "base", Names(policy.environment_keep), "policy lets it pass"),
+    )
+
+
+def _decide_host(name: str, value: str, rules: tuple[tuple[str, str, Names, str], ...]) -> EnvDecision:
     family = _family_of(name)
     if family is not None:
         return EnvDecision(name=name, decision="drop", rule=family.rule, reason=family.reason)
@@ -139,12 +174,10 @@ def _decide_host(name: str, value: str, request: Request, policy: Policy) -> Env
         return EnvDecision(name=name, decision="drop", rule="name", reason="its name is not one that a shell can hold")
     if name in SHELL_OWNED:
         return EnvDecision(name=name, decision="drop", rule="shell-owned", reason="a shell changes or refuses it")
-    for rule, names, reason in (
-        ("request-keep", request.keep_env, "the request asks for it"),
-        ("base", policy.environment_keep, "means the same in every image"),
-    ):
+    for decision, rule, names, reason in rules:
         if name in names:
-            return EnvDecision(name=name, decision="keep", rule=rule, reason=reason, value=value)
+            kept = value if decision == "keep" else None
+            return EnvDecision(name=name, decision=decision, rule=rule, reason=reason, value=kept)
 
     return EnvDecision(name=name, decision="drop", rule="default", reason="no rule and no request asks for it")
 
@@ -157,27 +190,27 @@ def _family_of(name: str) -> Optional[_Family]:
     return None
 
 
-def _request_problems(request: Request) -> Iterator[Problem]:
-    for name in request.env:
+def _set_problems(names: Iterable[str], origin: str) -> Iterator[Problem]:
+    for name in names:
         if name in RESERVED:
             yield Problem(
                 kind="variable-reserved",
                 message=f"{name} is set by the library itself",
-                origin="--env",
+                origin=origin,
                 advice="leave it out",
             )
         elif name in SHELL_OWNED:
             yield Problem(
                 kind="variable-undeliverable",
                 message=f"{name} is a variable that a shell changes or refuses to set",
-                origin="--env",
+                origin=origin,
                 advice="pass the value under another name",
             )
         elif _NEVER[0].pattern.match(name):
             yield Problem(
                 kind="variable-forbidden",
                 message=f"{name} {_NEVER[0].reason}",
-                origin="--env",
+                origin=origin,
                 advice="say what is needed with an option of this library",
             )
 
@@ -189,11 +222,14 @@ def _advice_to_set(name: str) -> str:
     return f"set the payload's own value with --env {name}=VALUE where that is meant"
 
 
-def _keep_problems(request: Request) -> Iterator[Problem]:
+def _keep_problems(request: Request, policy: Policy) -> Iterator[Problem]:
+    dropped = Names(policy.environment_drop)
     for name in request.keep_env:
         family = _family_of(name)
-        reason = f"it {family.reason}" if family else "the library sets it itself"
-        if family or name in RESERVED:
+        reason = "policy drops it" if name in dropped else "the library sets it itself"
+        if family:
+            reason = f"it {family.reason}"
+        if family or name in dropped or name in RESERVED:
             yield Problem(
                 kind="variable-forbidden",
                 message=f"{name} never passes from the host: {reason}",

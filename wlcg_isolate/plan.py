@@ -10,17 +10,21 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Mapping
 from typing import Any, Optional
 
 import attrs
 
 from wlcg_isolate import _checks, _render
+from wlcg_isolate._values import as_mapping
 from wlcg_isolate.binds import BindDecision, decide_binds
 from wlcg_isolate.environment import EnvDecision, decide_environment
-from wlcg_isolate.errors import PlanError, Problem
-from wlcg_isolate.host import HostFacts, probe_host, workdir_of
+from wlcg_isolate.errors import PlanError, PolicyError, Problem
+from wlcg_isolate.host import HostFacts, config_of, probe_host, workdir_of
+from wlcg_isolate.host.runtimes import RUNTIME_ENVIRON
 from wlcg_isolate.images import Image, choose_image
 from wlcg_isolate.policy import Policy
+from wlcg_isolate.policy.settle import settle
 from wlcg_isolate.request import Request
 from wlcg_isolate.runtime import Runtime, choose_runtime
 
@@ -49,6 +53,13 @@ class Plan:
 
         trace_dirs: Directories for trace records, best first.
 
+        gpus: Makers of the GPUs that the payload gets.
+
+        timeout: Time limit in seconds of wall time, or None.
+
+        runtime_environ: Whole environment of the runtime, the payload's
+            variables aside.
+
         grace: Seconds between TERM and KILL.
 
         start_deadline: Seconds that the runtime has for the start.
@@ -68,6 +79,9 @@ class Plan:
     environment: tuple[EnvDecision, ...]
     binds: tuple[BindDecision, ...]
     trace_dirs: tuple[str, ...]
+    gpus: tuple[str, ...] = ()
+    timeout: Optional[float] = None
+    runtime_environ: Mapping[str, str] = attrs.field(default=RUNTIME_ENVIRON, converter=as_mapping)
     grace: float
     start_deadline: float
     warnings: tuple[str, ...] = ()
@@ -176,10 +190,10 @@ def make_plan(request: Request, policy: Policy, facts: Optional[HostFacts] = Non
         facts = probe_host(request, policy)
 
     trace_id = str(uuid.uuid4())
-    problems: list[Problem] = []
-    runtime, found = choose_runtime(facts)
+    policy, problems = _settled(request, policy, facts)
+    runtime, found = choose_runtime(facts, policy)
     problems += found
-    image, found = choose_image(request, facts)
+    image, found = choose_image(request, policy, facts)
     problems += found
     environment, found = decide_environment(facts.environ, request, policy, trace_id)
     problems += found
@@ -191,6 +205,7 @@ def make_plan(request: Request, policy: Policy, facts: Optional[HostFacts] = Non
     trace_dirs, found = _checks.trace_dirs(request, policy, facts, binds)
     # In a wrong working directory, what it shows is wrong for the same reason.
     problems += [] if astray else found
+    problems += _checks.policy_problems(request, policy, facts)
     if problems or runtime is None or image is None or workdir is None:
         raise PlanError(problems)
 
@@ -204,9 +219,32 @@ def make_plan(request: Request, policy: Policy, facts: Optional[HostFacts] = Non
         environment=environment,
         binds=binds,
         trace_dirs=trace_dirs,
+        gpus=policy.gpu_use,
+        timeout=policy.payload_limit_seconds if request.timeout is None else request.timeout,
+        runtime_environ=_runtime_environ(runtime, policy),
         grace=policy.payload_grace_seconds,
         start_deadline=policy.runtime_start_seconds,
-        warnings=tuple(_checks.warnings(request, facts)),
+        warnings=(*_checks.warnings(request, facts), *policy.warnings),
     )
 
     return attrs.evolve(plan, unrenderable=tuple(_checks.unrenderable(plan, facts)))
+
+
+def _settled(request: Request, policy: Policy, facts: HostFacts) -> tuple[Policy, list[Problem]]:
+    """
+    Add what node and request say to what the files say.
+    """
+    config, file = config_of(facts.runtimes)
+    try:
+        return settle(policy, request, facts.environ, config, file), []
+    except PolicyError as e:
+        return policy, list(e.problems)
+
+
+def _runtime_environ(runtime: Runtime, policy: Policy) -> dict[str, str]:
+    directories = {"TMPDIR": policy.runtime_tmpdir, "CACHEDIR": policy.runtime_cachedir}
+
+    return {
+        **RUNTIME_ENVIRON,
+        **{f"{runtime.prefix}_{name}": path for name, path in directories.items() if path is not None},
+    }

@@ -17,6 +17,7 @@ import attrs
 
 from wlcg_isolate._values import (
     IDENTIFIER,
+    as_frozen,
     as_mapping,
     as_path_text,
     as_tuple,
@@ -143,6 +144,9 @@ class Bind:
 
         origin: Who wanted it; copied to plan and record.
 
+        name: A name by which a later layer of policy can take it out; the
+            target when not given.
+
     Raises:
         RequestError: A path is empty, holds a NUL byte, or is relative where
             it must not be.
@@ -153,6 +157,7 @@ class Bind:
     writable: bool = False
     required: bool = True
     origin: str = "request"
+    name: Optional[str] = None
 
     @target.default
     def _target_from_source(self) -> str:
@@ -166,6 +171,7 @@ class Bind:
             ("source", path_fault(self.source, absolute=False)),
             ("target", path_fault(self.target)),
             ("origin", text_fault(self.origin)),
+            ("name", None if self.name is None else text_fault(self.name)),
         ):
             if fault:
                 yield field, fault
@@ -206,6 +212,9 @@ class Request:
 
         trace_dir: Directory for trace records, or None for the default.
 
+        settings: Policy that this payload asks for: dotted key to value in
+            plain types.  The site's limits and locks hold.
+
     Raises:
         RequestError: With every problem of every field.
     """
@@ -221,6 +230,7 @@ class Request:
     identity: Identity = attrs.field(factory=Identity)
     runtime: Optional[str] = attrs.field(default=None, converter=as_path_text)
     trace_dir: Optional[str] = attrs.field(default=None, converter=as_path_text)
+    settings: Mapping[str, Any] = attrs.field(factory=dict, converter=as_frozen)
 
     def __attrs_post_init__(self) -> None:
         _refuse(self._faults(), "request")
@@ -241,6 +251,8 @@ class Request:
                 yield field, fault
         yield from self._list_faults()
         yield from self._env_faults()
+        if not isinstance(self.settings, Mapping) or not all(isinstance(key, str) for key in self.settings):
+            yield "settings", "must map keys of policy to values"
         fault = None if self.timeout is None else seconds_fault(self.timeout)
         if fault:
             yield "timeout", fault

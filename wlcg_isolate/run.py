@@ -7,15 +7,18 @@ from __future__ import annotations
 import contextlib
 import os
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Callable, Optional
 
+import attrs
+
 from wlcg_isolate import _events, launch
-from wlcg_isolate.errors import IsolateError, TraceError
+from wlcg_isolate.errors import IsolateError, PolicyError, TraceError
 from wlcg_isolate.host import trace_candidates
 from wlcg_isolate.outcome import Outcome, of_refusal
 from wlcg_isolate.plan import Plan, make_plan
 from wlcg_isolate.policy import Policy
+from wlcg_isolate.policy.settle import settle
 from wlcg_isolate.request import Request
 from wlcg_isolate.trace import Journal, TraceRecord, journal_for
 
@@ -53,9 +56,26 @@ def run_isolated(
     try:
         plan = make_plan(request, policy)
     except IsolateError as error:
-        return refuse(error, request, trace_candidates(request, policy, os.environ, os.geteuid()))
+        return refuse(error, request, trace_places(request, policy))
 
     return launch_plan(plan, on_start=on_start, cancelled=cancelled, **streams)
+
+
+def trace_places(request: Optional[Request], policy: Policy) -> Iterator[str]:
+    """
+    List the directories for the records of a payload that has no plan.
+
+    Args:
+        request: What was asked, as far as it was understood.
+
+        policy: What the files say.
+    """
+    # What else the request wants of policy may be what it is refused for.
+    for asked in () if request is None else (request, attrs.evolve(request, settings={})):
+        with contextlib.suppress(PolicyError):
+            return trace_candidates(settle(policy, asked, {}), os.environ, os.geteuid())
+
+    return trace_candidates(policy, os.environ, os.geteuid())
 
 
 def launch_plan(

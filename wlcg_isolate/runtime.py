@@ -12,6 +12,7 @@ import attrs
 
 from wlcg_isolate.errors import Problem
 from wlcg_isolate.host.facts import HostFacts, RuntimeFact
+from wlcg_isolate.policy import Policy
 
 #: First version with every option that a plan uses.  ``--no-eval`` is the
 #: youngest of them: Apptainer 1.1.0 and SingularityCE 3.10.0 changelogs;
@@ -74,7 +75,7 @@ def parse_banner(banner: str) -> Optional[tuple[str, str, tuple[int, ...]]]:
     return (match.group("name") or "singularity").lower(), match.group("version"), numbers
 
 
-def choose_runtime(facts: HostFacts) -> tuple[Optional[Runtime], list[Problem]]:
+def choose_runtime(facts: HostFacts, policy: Policy) -> tuple[Optional[Runtime], list[Problem]]:
     """
     Take the first candidate that works and is young enough.
 
@@ -83,7 +84,7 @@ def choose_runtime(facts: HostFacts) -> tuple[Optional[Runtime], list[Problem]]:
     """
     problems = []
     for fact in facts.runtimes:
-        runtime, problem = _judge(fact, facts.uid)
+        runtime, problem = _judge(fact, facts.uid, setuid_allowed=policy.runtime_allow_setuid)
         if runtime is not None:
             return runtime, []
         problems += [problem] if problem else []
@@ -101,7 +102,7 @@ def choose_runtime(facts: HostFacts) -> tuple[Optional[Runtime], list[Problem]]:
     return None, problems
 
 
-def _judge(fact: RuntimeFact, uid: int) -> tuple[Optional[Runtime], Optional[Problem]]:
+def _judge(fact: RuntimeFact, uid: int, *, setuid_allowed: bool) -> tuple[Optional[Runtime], Optional[Problem]]:
     if fact.verdict == "missing":
         return None, None
     parsed = parse_banner(fact.banner)
@@ -121,15 +122,17 @@ def _judge(fact: RuntimeFact, uid: int) -> tuple[Optional[Runtime], Optional[Pro
             origin="this node",
             advice="install apptainer 1.1 or newer",
         )
-    mode, why = _mode(fact, uid)
+    mode, why = _mode(fact, uid, setuid_allowed=setuid_allowed)
 
     return Runtime(path=fact.path, flavour=flavour, version=version, mode=mode, reason=why), None
 
 
-def _mode(fact: RuntimeFact, uid: int) -> tuple[str, str]:
+def _mode(fact: RuntimeFact, uid: int, *, setuid_allowed: bool) -> tuple[str, str]:
     if not fact.setuid:
         return "userns", "first candidate that works; it has no set-uid starter"
     if uid == 0:
         return "userns", "first candidate that works; root needs no set-uid starter"
+    if not setuid_allowed:
+        return "userns", "first candidate that works; policy does not allow its set-uid starter"
 
     return "setuid", "first candidate that works; it has a set-uid starter"

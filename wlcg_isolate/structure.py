@@ -1,9 +1,10 @@
 """
-Requests from plain types and from JSON.
+Values from plain types, as JSON and TOML have them, and requests from JSON.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import sys
@@ -31,8 +32,8 @@ def request_from_dict(data: Mapping[str, Any]) -> Request:
         RequestError: With every problem, unknown keys included.
     """
     if not isinstance(data, Mapping):
-        raise RequestError([_problem(f"must be an object, not {type(data).__name__}", "request")])
-    converter = _converter()
+        raise RequestError([_problem(f" must be an object, not {type(data).__name__}", "request")])
+    converter = strict_converter()
     try:
         request: Request = converter.structure(data, Request)
     except IsolateError as e:
@@ -97,7 +98,11 @@ def _unreadable(path: str, reason: str) -> RequestError:
     )
 
 
-def _converter() -> cattrs.Converter:
+@functools.lru_cache(maxsize=1)
+def strict_converter() -> cattrs.Converter:
+    """
+    Return cattrs as it is used here: nothing is taken for something else.
+    """
     converter = cattrs.Converter(forbid_extra_keys=True)
     for kind, also in ((str, ()), (bool, ()), (float, (int,))):
         # cattrs would turn a number into text and any text into True.
@@ -107,16 +112,18 @@ def _converter() -> cattrs.Converter:
         (tuple[str, ...], (list, tuple), "a list"),
         (tuple[Bind, ...], (list, tuple), "a list"),
         (Mapping[str, str], (Mapping,), "an object"),
+        (Mapping[str, float], (Mapping,), "an object"),
+        (Mapping[str, Any], (Mapping,), "an object"),
         (Payload, (Mapping,), "an object"),
         (Identity, (Mapping,), "an object"),
         (Bind, (Mapping,), "an object"),
     ):
-        _accept_only(converter, shape, accepted, name)
+        accept_only(converter, shape, accepted, name)
 
     return converter
 
 
-def _accept_only(converter: cattrs.Converter, shape: Any, accepted: tuple[type, ...], name: str) -> None:
+def accept_only(converter: cattrs.Converter, shape: Any, accepted: tuple[type, ...], name: str) -> None:
     """
     Look at the type of a value before cattrs takes it apart.
     """
@@ -144,25 +151,30 @@ def _strict(kind: type[Any], also: tuple[type[Any], ...]) -> Any:
 _NAMES = {str: "text", bool: "true or false", float: "a number"}
 
 
-def _problems_of(error: BaseException, where: str) -> list[Problem]:
+def faults_of(error: BaseException, where: str) -> list[tuple[str, str]]:
     """
-    Flatten cattrs' tree of errors into problems, each with its path.
+    Flatten cattrs' tree of errors.
+
+    Returns:
+        Pairs of the path of a value and what is wrong with it.
     """
     if isinstance(error, IsolateError):
-        return [
-            attrs.evolve(problem, message=f"{where}: {problem.message}", origin=where) for problem in error.problems
-        ]
+        return [(where, f": {problem.message}") for problem in error.problems]
     if isinstance(error, ForbiddenExtraKeysError):
-        return [_problem(f"has no field {key!r}", where) for key in sorted(error.extra_fields, key=str)]
+        return [(where, f" has no field {key!r}") for key in sorted(error.extra_fields, key=str)]
     if isinstance(error, cattrs.BaseValidationError):
-        found: list[Problem] = []
+        found: list[tuple[str, str]] = []
         for inner in error.exceptions:
-            found += _problems_of(inner, where + _step(inner))
+            found += faults_of(inner, where + _step(inner))
         return found
     if isinstance(error, KeyError):
-        return [_problem("is missing", where)]
+        return [(where, " is missing")]
 
-    return [_problem(str(error), where)]
+    return [(where, f" {error}")]
+
+
+def _problems_of(error: BaseException, where: str) -> list[Problem]:
+    return [_problem(fault, path) for path, fault in faults_of(error, where)]
 
 
 def _step(error: BaseException) -> str:
@@ -180,5 +192,5 @@ def _step(error: BaseException) -> str:
     return ""
 
 
-def _problem(message: str, where: str) -> Problem:
-    return Problem(kind="request-invalid", message=f"{where} {message}", origin=where, advice="correct the request")
+def _problem(fault: str, where: str) -> Problem:
+    return Problem(kind="request-invalid", message=f"{where}{fault}", origin=where, advice="correct the request")

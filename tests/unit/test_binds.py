@@ -163,7 +163,7 @@ def test_order(decide):
     )
 
     assert [] == problems
-    assert ["/z", "/b", "/c", "/z/sub", "/a"] == [decision.target for decision in decisions]
+    assert ["/c", "/z", "/b", "/z/sub", "/a"] == [decision.target for decision in decisions]
 
 
 @pytest.mark.parametrize(

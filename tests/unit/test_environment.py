@@ -44,7 +44,7 @@ CONTROL = "acts as an option of the runtime"
 LOADER = "makes the image's programs load the host's libraries"
 FUNCTION = "is a shell function of the host"
 START = "changes how each shell in the container starts"
-BASE = "means the same in every image"
+BASE = "policy lets it pass"
 DEFAULT = "no rule and no request asks for it"
 
 EXPECTED = [

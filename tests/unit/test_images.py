@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import pytest
 
+from wlcg_isolate import Policy
 from wlcg_isolate.host import PathFact, TargetFact
 from wlcg_isolate.images import Image, choose_image
 
@@ -26,7 +27,7 @@ def test_good_image(facts, image_fact, present, request_for):
         architecture="x86_64",
     )
 
-    actual = choose_image(request_for(image="el9"), facts(image=image_fact(requested="el9", root=root)))
+    actual = choose_image(request_for(image="el9"), Policy(), facts(image=image_fact(requested="el9", root=root)))
 
     assert (expected, []) == actual
 
@@ -34,7 +35,7 @@ def test_good_image(facts, image_fact, present, request_for):
 @pytest.mark.parametrize("machine", [None, "x86_64"])
 def test_architecture(facts, image_fact, request_for, machine):
     """A shell that tells no architecture is no reason to refuse."""
-    image, problems = choose_image(request_for(), facts(image=image_fact(machine=machine)))
+    image, problems = choose_image(request_for(), Policy(), facts(image=image_fact(machine=machine)))
 
     assert [] == problems
     assert machine == image.architecture
@@ -82,7 +83,7 @@ def test_architecture(facts, image_fact, request_for, machine):
 )
 def test_no_path(facts, request_for, overrides, kind, message, origin):
     """A reference that leads to no path is refused by the kind of its reason."""
-    image, problems = choose_image(request_for(**overrides), facts(image=None))
+    image, problems = choose_image(request_for(**overrides), Policy(), facts(image=None))
 
     assert None is image
     assert [(kind, message, origin)] == [(p.kind, p.message, p.origin) for p in problems]
@@ -156,7 +157,7 @@ SHELL = "/bin/sh"
 )
 def test_refused(facts, image_fact, request_for, overrides, kind, message):
     """An image that cannot be run is refused by the kind of its reason."""
-    image, problems = choose_image(request_for(), facts(image=image_fact(**overrides)))
+    image, problems = choose_image(request_for(), Policy(), facts(image=image_fact(**overrides)))
 
     assert None is image
     assert [(kind, message, "/image")] == [(p.kind, p.message, p.origin) for p in problems]
@@ -164,6 +165,6 @@ def test_refused(facts, image_fact, request_for, overrides, kind, message):
 
 def test_node_of_other_architecture(facts, request_for):
     """The node's own architecture is what counts."""
-    _, problems = choose_image(request_for(), facts(machine="aarch64"))
+    _, problems = choose_image(request_for(), Policy(), facts(machine="aarch64"))
 
     assert ["/image is built for x86_64; this node is aarch64"] == [problem.message for problem in problems]

@@ -10,7 +10,7 @@ import pytest
 from wlcg_isolate import Bind, PlanError, Policy, make_plan
 from wlcg_isolate.host import PathFact
 
-PLAN_KEYS = "trace_id argv environ runtime image workdir binds environment warnings".split()
+PLAN_KEYS = "trace_id argv environ runtime image workdir gpus timeout binds environment warnings".split()
 
 SECRET = "hunter2-secret"
 

@@ -38,7 +38,7 @@ PUBLIC = [
 ]
 
 FIELDS = {
-    "Bind": ["source", "target", "writable", "required", "origin"],
+    "Bind": ["source", "target", "writable", "required", "origin", "name"],
     "Identity": ["vo", "job_id", "user_dn", "user_sub", "user_iss"],
     "Outcome": [
         "started",
@@ -65,12 +65,13 @@ FIELDS = {
         "identity",
         "runtime",
         "trace_dir",
+        "settings",
     ],
 }
 
 PARAMETERS = {
     "classify": [("exit_code", ...), ("stderr", ...), ("started", None)],
-    "load_policy": [("site", None), ("experiment", None)],
+    "load_policy": [("site", None), ("experiment", None), ("operator", ())],
     "make_plan": [("request", ...), ("policy", ...), ("facts", None)],
     "probe_host": [("request", ...), ("policy", ...)],
 }

@@ -145,7 +145,7 @@ def test_target_normalised(target, expected):
 @pytest.mark.parametrize("source", ["/a//b/", PurePosixPath("/a/b")], ids=["text", "path"])
 def test_bind_defaults(source):
     """A bind goes to its source's normal path, read-only and required, for the request."""
-    assert (str(source), "/a/b", False, True, "request") == attrs.astuple(Bind(source=source))
+    assert (str(source), "/a/b", False, True, "request", None) == attrs.astuple(Bind(source=source))
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_all_faults_of_request():
 def test_request_defaults():
     """A request needs a payload and nothing else."""
     none = dict.fromkeys(["image", "platform", "workdir", "timeout", "runtime", "trace_dir"])
-    more = {"payload": PAYLOAD, "binds": (), "env": {}, "keep_env": (), "identity": Identity()}
+    more = {"payload": PAYLOAD, "binds": (), "env": {}, "keep_env": (), "identity": Identity(), "settings": {}}
 
     assert {**none, **more} == attrs.asdict(Request(payload=PAYLOAD), recurse=False)
 

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from wlcg_isolate import Policy
 from wlcg_isolate.host import RuntimeFact
 from wlcg_isolate.host.runtimes import ask, ask_all, candidates
 from wlcg_isolate.runtime import Runtime, choose_runtime, parse_banner
@@ -199,7 +200,7 @@ def test_choose_runtime(facts, uid, setuid, mode, reason):
         path="/c", flavour="apptainer", version="1.4.5", mode=mode, reason=f"first candidate that works; {reason}"
     )
 
-    assert (expected, []) == choose_runtime(facts(uid=uid, runtimes=runtimes))
+    assert (expected, []) == choose_runtime(facts(uid=uid, runtimes=runtimes), Policy())
 
 
 @pytest.mark.parametrize(
@@ -219,7 +220,7 @@ def test_choose_runtime(facts, uid, setuid, mode, reason):
 )
 def test_choose_no_runtime(facts, runtimes, expected):
     """Where none can be used, each that is there has its reason."""
-    runtime, problems = choose_runtime(facts(runtimes=runtimes))
+    runtime, problems = choose_runtime(facts(runtimes=runtimes), Policy())
 
     assert None is runtime
     assert expected == [f"{problem.kind}: {problem.message}" for problem in problems]
@@ -241,6 +242,6 @@ def test_choose_no_runtime(facts, runtimes, expected):
 )
 def test_choose_runtime_by_age(facts, banner, expected):
     """A runtime without the options that a plan uses is not taken."""
-    runtime, _ = choose_runtime(facts(runtimes=[working(banner)]))
+    runtime, _ = choose_runtime(facts(runtimes=[working(banner)]), Policy())
 
     assert expected == (runtime is not None)

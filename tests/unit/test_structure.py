@@ -31,6 +31,7 @@ FULL = {
     "identity": {"vo": "atlas", "job_id": "7", "user_dn": "/CN=x", "user_sub": "s", "user_iss": "https://i"},
     "runtime": "/usr/bin/apptainer",
     "trace_dir": "/var/trace",
+    "settings": {"container.workdir": "/w", "gpu.use": ["amd"]},
 }
 
 FIELDS = [*FULL, *FULL["identity"], *FULL["binds"][1], "command", "A", ""]
@@ -74,6 +75,7 @@ def test_full_request():
         identity=Identity(vo="atlas", job_id="7", user_dn="/CN=x", user_sub="s", user_iss="https://i"),
         runtime="/usr/bin/apptainer",
         trace_dir="/var/trace",
+        settings={"container.workdir": "/w", "gpu.use": ("amd",)},
     )
 
     assert expected == request_from_dict(FULL)
@@ -132,6 +134,7 @@ def test_wrong_at_depth(data, expected):
         ({"identity": "x"}, "request.identity"),
         ({"env": ["A=b"]}, "request.env"),
         ({"binds": 7}, "request.binds"),
+        ({"settings": 7}, "request.settings"),
         ({"binds": ["/a"]}, "request.binds[0]"),
         ({"binds": [{}]}, "request.binds[0]"),
     ],

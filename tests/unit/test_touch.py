@@ -174,7 +174,7 @@ def test_all(place):
     """Each path is looked at once, in the order of asking."""
     paths = [f"{place}/{name}" for name in ("file", "nothing", "file", "directory")]
 
-    actual = look_at_all(paths, 10)
+    actual = look_at_all(paths, lambda _: 10)
 
     assert [f"{place}/file", f"{place}/nothing", f"{place}/directory"] == list(actual)
     assert ["present", "missing", "present"] == [fact.state for fact in actual.values()]
@@ -182,7 +182,7 @@ def test_all(place):
 
 def test_all_of_none():
     """No paths give no facts."""
-    assert {} == look_at_all([], 10)
+    assert {} == look_at_all([], lambda _: 10)
 
 
 @pytest.mark.parametrize("dead", [("/a",), ("/b",), ("/c",), ("/a", "/c"), ("/a", "/b", "/c")], ids=str)
@@ -191,7 +191,7 @@ def test_all_but_the_silent(hang, dead):
     hang(*dead)
     silent = {path: PathFact(path=path, state="no-answer", reason="no answer within 0.2 s") for path in dead}
 
-    actual = look_at_all(["/a", "/b", "/c"], 0.2)
+    actual = look_at_all(["/a", "/b", "/c"], lambda _: 0.2)
 
     assert {path: PathFact(path=path, state="present") for path in ("/a", "/b", "/c")} | silent == actual
 
@@ -201,4 +201,4 @@ def test_all_hands_on_errors(mocker):
     mocker.patch("wlcg_isolate.host.touch.look_at", side_effect=MemoryError)
 
     with pytest.raises(MemoryError):
-        look_at_all(["/a"], 10)
+        look_at_all(["/a"], lambda _: 10)

@@ -9,10 +9,11 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from wlcg_isolate.cli.options import add_policy, policy_of
 from wlcg_isolate.cli.output import print_json, report_error, table
 from wlcg_isolate.errors import IsolateError
 from wlcg_isolate.host import HostFacts, probe_host
-from wlcg_isolate.policy import Policy, load_policy
+from wlcg_isolate.policy import Policy
 from wlcg_isolate.request import Payload, Request
 from wlcg_isolate.run import run_isolated
 from wlcg_isolate.runtime import choose_runtime
@@ -69,18 +70,18 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--image", metavar="PATH", help="prove it by a payload in this image")
     parser.add_argument("--runtime", metavar="PATH", help="runtime to examine, instead of a search")
-    parser.add_argument("--site", metavar="FILE", help="site policy")
+    add_policy(parser)
     parser.add_argument("--json", action="store_true", help="as JSON")
     options = parser.parse_args(argv)
     try:
-        policy = load_policy(options.site)
+        policy = policy_of(options)
         request = Request(payload=Payload(command=("true",)), image=options.image, runtime=options.runtime)
         facts = probe_host(request, policy)
     except IsolateError as error:
         report_error(error)
         return 1
 
-    findings = [*_runtime_findings(facts), *_kernel_findings(facts), *_path_findings(facts)]
+    findings = [*_runtime_findings(facts, policy), *_kernel_findings(facts, policy), *_path_findings(facts)]
     if options.image is not None:
         findings.append(_proof(request, policy))
     able = all(f.verdict == "yes" for f in findings if f.vital)
@@ -92,8 +93,8 @@ def main(argv: Sequence[str]) -> int:
     return 0 if able else 1
 
 
-def _runtime_findings(facts: HostFacts) -> Iterator[Finding]:
-    runtime, problems = choose_runtime(facts)
+def _runtime_findings(facts: HostFacts, policy: Policy) -> Iterator[Finding]:
+    runtime, problems = choose_runtime(facts, policy)
     if runtime is None:
         for problem in problems:
             yield Finding("runtime", "no", problem.message, "no payload runs here", problem.advice, vital=True)
@@ -105,8 +106,8 @@ def _runtime_findings(facts: HostFacts) -> Iterator[Finding]:
             yield Finding(f"  not {fact.path}", "no", "looked at before it", fact.reason or "too old")
 
 
-def _kernel_findings(facts: HostFacts) -> Iterator[Finding]:
-    runtime, _ = choose_runtime(facts)
+def _kernel_findings(facts: HostFacts, policy: Policy) -> Iterator[Finding]:
+    runtime, _ = choose_runtime(facts, policy)
     vital = runtime is not None and runtime.mode == "userns" and facts.uid != 0
     for name, forbidding, mend in _LIMITS:
         value = facts.sysctl.get(name)

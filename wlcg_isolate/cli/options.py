@@ -80,7 +80,7 @@ def parser_for(prog: str, description: str, epilog: str = "") -> argparse.Argume
         allow_abbrev=False,
     )
     what = parser.add_argument_group("what to run")
-    what.add_argument("--image", metavar="REF", help="image: path of an unpacked tree, or a name that policy knows")
+    what.add_argument("--image", metavar="REF", help="image: path, or a name or operating system that policy knows")
     what.add_argument("--platform", metavar="NAME", help="platform, when no image is named")
     what.add_argument(
         "--workdir", metavar="DIR", help="working directory, at /srv in the container (default: this one)"
@@ -101,13 +101,38 @@ def parser_for(prog: str, description: str, epilog: str = "") -> argparse.Argume
     who.add_argument("--user-sub", metavar="SUB", help="subject of the user's token")
     who.add_argument("--user-iss", metavar="URL", help="issuer of that token")
     where = parser.add_argument_group("policy and results")
-    where.add_argument("--site", metavar="FILE", help="site policy")
-    where.add_argument("--experiment", metavar="NAME|FILE", help="experiment's profile")
+    add_policy(where)
     where.add_argument("--runtime", metavar="PATH", help="runtime to use, instead of a search")
     where.add_argument("--outcome", metavar="FILE", help="write the outcome there, in JSON")
     where.add_argument("--trace-dir", metavar="DIR", help="write trace records there")
 
     return parser
+
+
+def add_policy(group: argparse._ActionsContainer) -> None:
+    """
+    Add the options that say which policy holds.
+    """
+    group.add_argument("--site", metavar="FILE", help="site policy (default: $WLCG_ISOLATE_SITE, /etc/wlcg_isolate)")
+    group.add_argument(
+        "--experiment",
+        metavar="NAME|FILE",
+        action="append",
+        help="experiment's profile, then its files for this site (default: $WLCG_ISOLATE_EXPERIMENT)",
+    )
+    group.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], help="set a key of policy, whatever the files say"
+    )
+
+
+def policy_of(options: argparse.Namespace) -> Policy:
+    """
+    Load the policy that the options of `add_policy` name.
+
+    Raises:
+        PolicyError: As for `load_policy`.
+    """
+    return load_policy(options.site, options.experiment, operator=options.set)
 
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> Parsed:
@@ -126,7 +151,7 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> Parsed:
     problems += [_usage(f"unknown option or word {word!r} before --") for word in unknown]
 
     request = _collect(problems, lambda: _request(options, command))
-    policy = _collect(problems, lambda: load_policy(options.site, options.experiment))
+    policy = _collect(problems, lambda: policy_of(options))
 
     return Parsed(
         options=options,
@@ -158,9 +183,10 @@ def _salvage(words: Sequence[str]) -> argparse.Namespace:
     Find where a refusal goes to in a command line that cannot be read.
     """
     parser = _Parser(add_help=False, allow_abbrev=False)
-    for name in ("--outcome", "--trace-dir", "--site", "--experiment"):
+    for name in ("--outcome", "--trace-dir"):
         parser.add_argument(name)
-    found = argparse.Namespace(outcome=None, trace_dir=None, site=None, experiment=None)
+    add_policy(parser)
+    found = argparse.Namespace(outcome=None, trace_dir=None, site=None, experiment=None, set=[])
     for i in range(len(words)):
         try:
             parser.parse_known_args(words[i : i + 2], found)

@@ -12,11 +12,10 @@ from typing import Any, Optional
 from wlcg_isolate.cli import options
 from wlcg_isolate.cli.output import OutcomeFile, report
 from wlcg_isolate.errors import IsolateError, RequestError
-from wlcg_isolate.host import trace_candidates
 from wlcg_isolate.launch import Container
 from wlcg_isolate.outcome import NOT_STARTED_STATUS
 from wlcg_isolate.request import Payload, Request
-from wlcg_isolate.run import refuse, run_isolated
+from wlcg_isolate.run import refuse, run_isolated, trace_places
 
 _EPILOG = f"""\
 Exit status: the payload's own; 128+N when signal N ended it; {NOT_STARTED_STATUS} when it never
@@ -54,7 +53,7 @@ def _main(argv: Sequence[str], signals: _Signals) -> int:
 
     if problems or parsed.request is None:
         asked = parsed.request or Request(payload=Payload(command=("unknown",)), trace_dir=_absolute(parsed.trace_dir))
-        where = trace_candidates(asked, parsed.policy, os.environ, os.geteuid())
+        where = trace_places(asked, parsed.policy)
         outcome = refuse(RequestError(problems), parsed.request, where)
     else:
         outcome = run_isolated(parsed.request, parsed.policy, on_start=signals.pass_on_to, cancelled=signals.fatal)

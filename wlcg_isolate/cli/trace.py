@@ -10,10 +10,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from wlcg_isolate.cli.output import print_json, report, report_error, table
-from wlcg_isolate.errors import TraceError
+from wlcg_isolate.errors import IsolateError
 from wlcg_isolate.host import trace_candidates
-from wlcg_isolate.policy import Policy
-from wlcg_isolate.request import Payload, Request
+from wlcg_isolate.policy import load_policy
 from wlcg_isolate.trace import read_records
 
 
@@ -31,7 +30,7 @@ def main(argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
     try:
         records, remarks = read_records(options.path or options.trace_dir or _default())
-    except TraceError as error:
+    except IsolateError as error:
         report_error(error)
         return 1
     if options.trace_id is not None:
@@ -78,7 +77,6 @@ def _default() -> str:
     """
     Find the default directory that exists.
     """
-    anybody = Request(payload=Payload(command=("-",)))
-    places = list(trace_candidates(anybody, Policy(), os.environ, os.geteuid()))
+    places = list(trace_candidates(load_policy(), os.environ, os.geteuid()))
 
     return next((place for place in places if os.path.isdir(place)), places[-1])

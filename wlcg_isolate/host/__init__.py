@@ -9,14 +9,28 @@ from collections.abc import Iterator, Mapping
 from typing import Optional
 
 from wlcg_isolate._values import is_below, normal_path
+from wlcg_isolate.errors import PolicyError
 from wlcg_isolate.host import runtimes
-from wlcg_isolate.host.facts import HostFacts, ImageFact, PathFact, RuntimeFact, TargetFact
+from wlcg_isolate.host.facts import HostFacts, ImageFact, PathFact, RuntimeFact, TargetFact, config_of
 from wlcg_isolate.host.image import image_path_of, look_at_image
 from wlcg_isolate.host.touch import look_at_all
 from wlcg_isolate.policy import Policy
+from wlcg_isolate.policy.settle import settle
 from wlcg_isolate.request import Request
 
-__all__ = ["HostFacts", "ImageFact", "PathFact", "RuntimeFact", "TargetFact", "probe_host"]
+__all__ = [
+    "HostFacts",
+    "ImageFact",
+    "PathFact",
+    "RuntimeFact",
+    "TargetFact",
+    "ask_runtimes",
+    "config_of",
+    "probe_host",
+    "repository_path",
+    "trace_candidates",
+    "workdir_of",
+]
 
 #: Kernel limits that decide over unprivileged user namespaces.
 _SYSCTL = {
@@ -30,13 +44,13 @@ def probe_host(request: Request, policy: Policy) -> HostFacts:
     """
     Read what a plan for *request* needs to know of this node.
 
-    Every look at a path has the deadline of ``host.touch_seconds``; one that
-    gets no answer is a fact like any other.  Nothing is changed.
+    Every look at a path has the deadline that policy gives it; one that gets
+    no answer is a fact like any other.  Nothing is changed.
     """
     cwd = _cwd()
-    paths = look_at_all(_paths_of_interest(request, policy, cwd), policy.host_touch_seconds)
-    search = (request.runtime,) if request.runtime else policy.runtime_search
     uname = os.uname()
+    found, settled = ask_runtimes(request, policy)
+    paths = look_at_all(_paths_of_interest(request, settled, cwd, uname.machine), settled.touch_seconds)
 
     return HostFacts(
         hostname=uname.nodename,
@@ -46,14 +60,40 @@ def probe_host(request: Request, policy: Policy) -> HostFacts:
         gid=os.getegid(),
         cwd=cwd,
         environ=os.environ,
-        runtimes=runtimes.ask_all(
-            runtimes.candidates(search, os.environ.get("PATH", os.defpath)),
-            policy.runtime_probe_seconds,
-        ),
-        image=look_at_image(request, policy, paths),
+        runtimes=found,
+        image=look_at_image(request, settled, paths, uname.machine),
         paths=paths,
         sysctl={name: _read(path) for name, path in _SYSCTL.items()},
     )
+
+
+def ask_runtimes(request: Request, policy: Policy) -> tuple[tuple[RuntimeFact, ...], Policy]:
+    """
+    Ask the runtimes that *policy* names.
+
+    Returns:
+        What they said, and the policy that holds when the node and the
+        request have spoken as well.
+    """
+    search = _settled(policy, request).runtime_search
+    machine = os.uname().machine
+    found = runtimes.ask_all(
+        runtimes.candidates(
+            (program.replace("{arch}", machine) for program in search), os.environ.get("PATH", os.defpath)
+        ),
+        policy.runtime_probe_seconds,
+    )
+
+    return found, _settled(policy, request, found)
+
+
+def _settled(policy: Policy, request: Request, found: tuple[RuntimeFact, ...] = ()) -> Policy:
+    config, file = config_of(found)
+    try:
+        return settle(policy, request, os.environ, config, file)
+    except PolicyError:
+        # Whoever decides settles again, and reports it together with all else.
+        return policy
 
 
 def workdir_of(request: Request, cwd: Optional[str]) -> Optional[str]:
@@ -65,13 +105,10 @@ def workdir_of(request: Request, cwd: Optional[str]) -> Optional[str]:
     return None if chosen is None else normal_path(chosen)
 
 
-def trace_candidates(request: Request, policy: Policy, environ: Mapping[str, str], uid: int) -> Iterator[str]:
+def trace_candidates(policy: Policy, environ: Mapping[str, str], uid: int) -> Iterator[str]:
     """
     List the directories that may take the trace records, best first.
     """
-    if request.trace_dir is not None:
-        yield normal_path(request.trace_dir)
-        return
     home = environ.get("HOME", "")
     state = environ.get("XDG_STATE_HOME", "") or (home and os.path.join(home, ".local/state"))
     for template in policy.trace_directories:
@@ -79,7 +116,7 @@ def trace_candidates(request: Request, policy: Policy, environ: Mapping[str, str
             yield normal_path(template.replace("{state}", state).replace("{uid}", str(uid)))
 
 
-def _paths_of_interest(request: Request, policy: Policy, cwd: Optional[str]) -> Iterator[str]:
+def _paths_of_interest(request: Request, policy: Policy, cwd: Optional[str], machine: str) -> Iterator[str]:
     workdir = workdir_of(request, cwd)
     if workdir is not None:
         yield workdir
@@ -94,11 +131,22 @@ def _paths_of_interest(request: Request, policy: Policy, cwd: Optional[str]) -> 
         for parent, root in places:
             if target != parent and is_below(target, parent):
                 yield normal_path(os.path.join(root, os.path.relpath(target, parent)))
-    image = image_path_of(request, policy)
+    image = image_path_of(request, policy, machine)
     if image is not None:
         yield image
-    yield from trace_candidates(request, policy, os.environ, os.geteuid())
+    # What policy forbids is compared by where it really is.
+    yield from (*policy.image_allowed_roots, *policy.bind_forbidden_sources, *policy.bind_read_only)
+    yield from (repository_path(name) for name in policy.cvmfs_repositories)
+    yield from (path for path in (policy.runtime_tmpdir, policy.runtime_cachedir) if path is not None)
+    yield from trace_candidates(policy, os.environ, os.geteuid())
     yield "/dev/fuse"
+
+
+def repository_path(name: str) -> str:
+    """
+    Return where a CVMFS repository is on a node.
+    """
+    return f"/cvmfs/{name}"
 
 
 def _cwd() -> Optional[str]:

@@ -6,7 +6,7 @@ A dump of these is enough to plan for that node on another machine.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Optional
 
 import attrs
@@ -179,3 +179,22 @@ class HostFacts:
     image: Optional[ImageFact] = None
     paths: Mapping[str, PathFact] = attrs.field(factory=dict, converter=as_mapping)
     sysctl: Mapping[str, Optional[str]] = attrs.field(factory=dict, converter=as_mapping)
+
+    def resolved(self, path: str) -> str:
+        """
+        Return a path with all links followed, or itself when that is not known.
+        """
+        fact = self.paths.get(path)
+
+        return path if fact is None or fact.resolved is None else fact.resolved
+
+
+def config_of(runtimes: Iterable[RuntimeFact]) -> tuple[Mapping[str, tuple[str, ...]], Optional[str]]:
+    """
+    Return the configuration of the runtime that works, and its file.
+    """
+    for fact in runtimes:
+        if fact.verdict == "works":
+            return fact.config or {}, fact.config_file
+
+    return {}, None

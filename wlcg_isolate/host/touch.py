@@ -1,9 +1,5 @@
 """
 Look at paths with a deadline.
-
-A ``stat`` on a network file system may never return.  Python cannot
-interrupt it, but it can stop waiting: the look is made by a daemon thread,
-and one that does not answer is left behind.
 """
 
 from __future__ import annotations
@@ -13,49 +9,15 @@ import os
 import stat
 import threading
 from collections.abc import Iterable
-from typing import Callable, Generic, Optional, TypeVar
+from queue import Empty, SimpleQueue
+from typing import Callable, Union
 
+from wlcg_isolate._deadline import within
 from wlcg_isolate.host.facts import PathFact
 
-T = TypeVar("T")
+__all__ = ["kind_of", "look_at", "look_at_all", "within"]
 
 _MISSING = (errno.ENOENT, errno.ENOTDIR)
-
-
-class _Call(threading.Thread, Generic[T]):
-    """
-    One call in a thread of its own.
-    """
-
-    def __init__(self, function: Callable[[], T]) -> None:
-        super().__init__(daemon=True)
-        self._function = function
-        self.result: Optional[T] = None
-        self.error: Optional[BaseException] = None
-
-    def run(self) -> None:
-        try:
-            self.result = self._function()
-        except BaseException as e:  # noqa: BLE001 - handed on to the waiting thread
-            self.error = e
-
-
-def within(seconds: float, function: Callable[[], T]) -> Optional[T]:
-    """
-    Return what *function* returns, or None when it does not within *seconds*.
-
-    Raises:
-        Exception: Whatever *function* raised in time.
-    """
-    call = _Call(function)
-    call.start()
-    call.join(seconds)
-    if call.is_alive():
-        return None
-    if call.error is not None:
-        raise call.error
-
-    return call.result
 
 
 def look_at(path: str) -> PathFact:
@@ -96,30 +58,41 @@ def kind_of(mode: int) -> str:
     return "file" if stat.S_ISREG(mode) else "other"
 
 
-def look_at_all(paths: Iterable[str], seconds: float) -> dict[str, PathFact]:
+def look_at_all(paths: Iterable[str], deadline: Callable[[str], float]) -> dict[str, PathFact]:
     """
-    Look at *paths*, waiting at most *seconds* for each that hangs.
+    Look at *paths*, waiting for each no longer than *deadline* says.
 
     One thread looks at them in turn; when one hangs, the rest go to a new
     thread, so that a single dead file system does not hide the others.
+
+    Args:
+        paths: Where to look.
+
+        deadline: The seconds that one look at a path may take.
     """
     facts: dict[str, PathFact] = {}
-    left: list[str] = list(dict.fromkeys(paths))
+    left = list(dict.fromkeys(paths))
     while left:
-        batch = tuple(left)
-        done: dict[str, PathFact] = {}
-
-        def look(batch: tuple[str, ...] = batch, done: dict[str, PathFact] = done) -> bool:
-            for path in batch:
-                done[path] = look_at(path)
-            return True
-
-        answered = within(seconds, look)
-        snapshot = dict(done)
-        facts.update(snapshot)
-        left = [path for path in batch if path not in snapshot]
-        if answered is None and left:
-            stuck = left.pop(0)
-            facts[stuck] = PathFact(path=stuck, state="no-answer", reason=f"no answer within {seconds:g} s")
+        answers: SimpleQueue[Union[PathFact, BaseException]] = SimpleQueue()
+        threading.Thread(target=_look_in_turn, args=(tuple(left), answers), daemon=True).start()
+        while left:
+            path = left.pop(0)
+            seconds = deadline(path)
+            try:
+                answer = answers.get(timeout=seconds)
+            except Empty:
+                facts[path] = PathFact(path=path, state="no-answer", reason=f"no answer within {seconds:g} s")
+                break
+            if isinstance(answer, BaseException):
+                raise answer
+            facts[path] = answer
 
     return facts
+
+
+def _look_in_turn(paths: tuple[str, ...], answers: SimpleQueue[Union[PathFact, BaseException]]) -> None:
+    try:
+        for path in paths:
+            answers.put(look_at(path))
+    except BaseException as e:  # noqa: BLE001 - handed on to the waiting thread
+        answers.put(e)

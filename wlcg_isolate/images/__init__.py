@@ -4,13 +4,16 @@ Which image is meant, and whether it can be run here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Optional
 
 import attrs
 
+from wlcg_isolate._values import is_below
 from wlcg_isolate.errors import Problem
 from wlcg_isolate.host.facts import HostFacts, ImageFact
+from wlcg_isolate.host.image import platform_of
+from wlcg_isolate.policy import Policy
 from wlcg_isolate.request import Request
 
 
@@ -40,7 +43,7 @@ class Image:
     architecture: Optional[str]
 
 
-def choose_image(request: Request, facts: HostFacts) -> tuple[Optional[Image], list[Problem]]:
+def choose_image(request: Request, policy: Policy, facts: HostFacts) -> tuple[Optional[Image], list[Problem]]:
     """
     Judge the image that *facts* found for *request*.
 
@@ -49,8 +52,8 @@ def choose_image(request: Request, facts: HostFacts) -> tuple[Optional[Image], l
     """
     found = facts.image
     if found is None:
-        return None, [_unknown(request)]
-    problems = list(_faults(found, facts.machine))
+        return None, [_unknown(request, policy, facts.machine)]
+    problems = [*_faults(found, facts.machine), *_place_faults(found, policy, facts)]
     if problems or found.form is None or found.root.resolved is None:
         return None, problems
 
@@ -63,7 +66,7 @@ def choose_image(request: Request, facts: HostFacts) -> tuple[Optional[Image], l
     ), []
 
 
-def _unknown(request: Request) -> Problem:
+def _unknown(request: Request, policy: Policy, machine: str) -> Problem:
     reference = request.image or request.platform
     if reference is None:
         return Problem(
@@ -83,12 +86,42 @@ def _unknown(request: Request) -> Problem:
             advice="publish the image on CVMFS or as a file, and name its path",
         )
 
+    origin = "--image" if request.image else "--platform"
+    os_name, architecture = platform_of(reference, policy)
+    others = policy.image_names.get(reference, policy.image_names.get(os_name or ""))
+    if isinstance(others, Mapping):
+        return Problem(
+            kind="image-other-architecture",
+            message=f"policy names {reference!r} for {', '.join(sorted(others))}, not for {architecture or machine}",
+            origin=origin,
+            advice="add the path for this architecture to image.names, or run on another node",
+        )
+
     return Problem(
         kind="image-unknown",
-        message=f"policy maps {reference!r} to no path",
-        origin="--image" if request.image else "--platform",
-        advice="name the absolute path of a tree, or add the name to image.names",
+        message=f"policy maps {reference!r} to no path{_as_os(reference, os_name)}",
+        origin=origin,
+        advice="name the absolute path of an image, or add the name to image.names",
     )
+
+
+def _as_os(reference: str, os_name: Optional[str]) -> str:
+    return f", nor {os_name}, which it means" if os_name and os_name != reference else ""
+
+
+def _place_faults(found: ImageFact, policy: Policy, facts: HostFacts) -> Iterator[Problem]:
+    """
+    Check where the image really is, all links followed.
+    """
+    place = found.root.resolved
+    roots = [spelling for root in policy.image_allowed_roots for spelling in (root, facts.resolved(root))]
+    if place is not None and not any(is_below(place, root) for root in roots):
+        yield Problem(
+            kind="image-not-allowed",
+            message=f"{place} lies below none of {', '.join(policy.image_allowed_roots) or 'no directory at all'}",
+            origin="image.allowed_roots",
+            advice="use an image that site and experiment both allow",
+        )
 
 
 def _faults(found: ImageFact, machine: str) -> Iterator[Problem]:

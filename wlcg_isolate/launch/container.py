@@ -20,7 +20,6 @@ from typing import BinaryIO, Callable, Optional, cast
 
 from wlcg_isolate import _render
 from wlcg_isolate.errors import LaunchError, Problem
-from wlcg_isolate.host.runtimes import RUNTIME_ENVIRON
 from wlcg_isolate.launch import descriptors, handshake, process, verdict
 from wlcg_isolate.launch.lifeline import Lifeline
 from wlcg_isolate.launch.scratch import Scratch
@@ -146,7 +145,7 @@ class Container:
             return self._outcome
         launcher = cast("process.Child", self._launcher)
         try:
-            limit = self.plan.request.timeout
+            limit = self.plan.timeout
             left = None if limit is None else limit - (time.monotonic() - self._released)
             if not launcher.wait(left):
                 self._timed_out = True
@@ -196,7 +195,7 @@ class Container:
             numbers.update(zip(handshake.WAITING_FDS, streams))
             argv = (*_render.runtime_argv(plan, plan.scratch), "/bin/sh", "-c", handshake.SHIM)
             try:
-                pid = process.spawn(argv, RUNTIME_ENVIRON, numbers)
+                pid = process.spawn(argv, plan.runtime_environ, numbers)
             except OSError as e:
                 reason = f"{plan.runtime.path} cannot be executed: {e.strerror}"
                 raise _failed("runtime-vanished", reason, "this node") from e

@@ -41,7 +41,7 @@ def judge(
     end = inner or _from_launcher(ended)
     more: dict[str, Any] = {"trace_id": plan.trace_id, "usage": _usage(launcher, wall)}
     if timed_out:
-        limit = f"stopped after its time limit of {plan.request.timeout:g} s"
+        limit = f"stopped after its time limit of {plan.timeout:g} s"
         return of_kind("time-limit", limit, started=True, exit_code=end.exit_code, signal=end.signal, **more)
     if end.exit_code is None and end.signal is None:
         reason = "the runtime was reaped by somebody else in the pilot's process, and the kernel does not tell more"

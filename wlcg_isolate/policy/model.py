@@ -1,5 +1,6 @@
 """
-The keys of policy, their defaults, and where a value came from.
+The keys of policy: each is declared here once, with its default, its check
+and the rule by which layers merge.
 
 Every key is a field of `Policy`; its dotted name is the field's with the
 first underscore read as a dot (``image_names`` is ``image.names``).
@@ -7,23 +8,30 @@ first underscore read as a dot (``image_names`` is ``image.names``).
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
-from typing import Any, Callable, Optional
+from collections.abc import Mapping
+from typing import Any, Optional, Union
 
 import attrs
 
-from wlcg_isolate._values import (
-    IDENTIFIER,
-    SYSTEM_DIRECTORIES,
-    as_mapping,
-    as_tuple,
-    normal_path,
-    path_fault,
-    seconds_fault,
-    text_fault,
-)
+from wlcg_isolate._values import FrozenMapping, as_mapping, as_tuple
 from wlcg_isolate.errors import PolicyError, Problem
+from wlcg_isolate.policy import checks
+from wlcg_isolate.policy.layers import Layer
+from wlcg_isolate.policy.rules import (
+    NODE_MATTER,
+    SITE_MATTER,
+    Rule,
+    added,
+    allowed,
+    choice,
+    common,
+    deadline_of,
+    inside,
+    limit,
+    listing,
+    smaller,
+    sooner,
+)
 from wlcg_isolate.request import Bind
 
 #: Directories that hold a runtime though PATH of a batch job may not name
@@ -53,6 +61,19 @@ _BASE_KEEP = (
     ),
 )
 
+#: A sick CVMFS client can take a minute before it answers or fails; DIRAC's
+#: image resolver waits as long.
+_SLOW = {"/cvmfs": 60.0}
+
+_TEXTS = "adds up; what is there already is not repeated"
+
+
+def _as_images(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+
+    return FrozenMapping({name: as_mapping(path) for name, path in value.items()})
+
 
 @attrs.frozen(kw_only=True)
 class Policy:
@@ -60,10 +81,30 @@ class Policy:
     What holds on this node for this experiment.
 
     Attributes:
-        image_names: Image reference or platform to path of the image.
+        image_names: Name of an image, or operating system as ``el9``, to the
+            path of the image, or to one path for each architecture.
+            ``{arch}`` in a path stands for the node's architecture as
+            ``uname -m`` spells it, ``{goarch}`` as Go and OCI do.
+
+        image_platforms: Further names of platforms, and the operating system
+            that each means: ``el7``, or ``el7/x86_64``.
+
+        image_allowed_roots: Directories below which images must really lie.
 
         runtime_search: Programs to try, in order; a name without a slash is
-            looked up in PATH.
+            looked up in PATH, and ``{arch}`` is the node's architecture.
+
+        runtime_allow_setuid: Whether a set-uid installation may be used as
+            such; otherwise it runs with user namespaces.
+
+        runtime_user_binds: Whether the runtime lets users bind at all.
+
+        runtime_layers: What lets the runtime create a missing target:
+            ``overlay``, ``underlay``, or nothing.
+
+        runtime_tmpdir: Where the runtime unpacks image files.
+
+        runtime_cachedir: Where the runtime keeps its cache.
 
         runtime_probe_seconds: Deadline for asking a runtime its version.
 
@@ -73,121 +114,138 @@ class Policy:
         host_touch_seconds: Deadline for one look at a path, which may lie on
             a network file system that hangs.
 
-        environment_keep: Host variables that pass.
+        host_network_file_systems: Directories with a deadline of their own,
+            in seconds for one look.
+
+        environment_keep: Host variables that pass, by name or by a pattern
+            with ``*``.
+
+        environment_set: Variables that every payload gets; a request may
+            set other values.
+
+        environment_drop: Host variables that never pass, by name or by a
+            pattern with ``*``, whoever asks.
 
         bind_default: Binds that every payload gets.
+
+        bind_forbidden_sources: Host paths that no payload may see, nor what
+            lies below or above them.
+
+        bind_forbidden_targets: Paths in the container where, and below
+            which, nothing may be mounted.
+
+        bind_read_only: Host paths of which, and below which, no bind is
+            writable.
+
+        cvmfs_repositories: CVMFS repositories without which payloads cannot
+            run.
+
+        gpu_allowed: GPUs that payloads may use: ``nvidia``, ``amd``.
+
+        gpu_use: GPUs that payloads get.
 
         container_workdir: Where the working directory is in the container.
 
         payload_grace_seconds: Time between TERM and KILL.
+
+        payload_limit_seconds: Longest wall time of any payload, or none.
 
         trace_directories: Where records go when nothing else is asked for;
             the first that the payload cannot see and that can be written.
             ``{state}`` stands for the XDG state directory of the user and
             ``{uid}`` for the user's number.
 
+        layers: What it was merged from; None when it was made by hand.
+
+        warnings: What was left out in the merge, and should be known.
+
     Raises:
         PolicyError: With every problem of every value.
     """
 
-    image_names: Mapping[str, str] = attrs.field(factory=dict, converter=as_mapping)
-    runtime_search: tuple[str, ...] = attrs.field(default=_USUAL_PLACES, converter=as_tuple)
-    runtime_probe_seconds: float = 20.0
-    runtime_start_seconds: float = 300.0
-    host_touch_seconds: float = 20.0
-    environment_keep: tuple[str, ...] = attrs.field(default=_BASE_KEEP, converter=as_tuple)
+    image_names: Mapping[str, Union[str, Mapping[str, str]]] = attrs.field(
+        factory=dict, converter=_as_images, metadata=choice(checks.images, entries=True)
+    )
+    image_platforms: Mapping[str, str] = attrs.field(
+        factory=dict, converter=as_mapping, metadata=choice(checks.platforms, entries=True)
+    )
+    image_allowed_roots: tuple[str, ...] = attrs.field(
+        default=("/",), converter=as_tuple, metadata=limit(inside, checks.paths)
+    )
+    runtime_search: tuple[str, ...] = attrs.field(
+        default=_USUAL_PLACES, converter=as_tuple, metadata=choice(checks.programs)
+    )
+    runtime_allow_setuid: bool = attrs.field(default=True, metadata=limit(allowed, checks.truth))
+    runtime_user_binds: bool = attrs.field(default=True, metadata=limit(allowed, checks.truth))
+    runtime_layers: tuple[str, ...] = attrs.field(
+        default=("overlay", "underlay"), converter=as_tuple, metadata=limit(common, checks.layers)
+    )
+    runtime_tmpdir: Optional[str] = attrs.field(default=None, metadata=choice(checks.path_or_none, layers=NODE_MATTER))
+    runtime_cachedir: Optional[str] = attrs.field(
+        default=None, metadata=choice(checks.path_or_none, layers=NODE_MATTER)
+    )
+    runtime_probe_seconds: float = attrs.field(default=20.0, metadata=limit(smaller, checks.seconds))
+    runtime_start_seconds: float = attrs.field(default=300.0, metadata=limit(smaller, checks.seconds))
+    host_touch_seconds: float = attrs.field(default=20.0, metadata=limit(smaller, checks.seconds))
+    host_network_file_systems: Mapping[str, float] = attrs.field(
+        default=_SLOW, converter=as_mapping, metadata=limit(sooner, checks.deadlines)
+    )
+    environment_keep: tuple[str, ...] = attrs.field(
+        default=_BASE_KEEP, converter=as_tuple, metadata=listing(checks.names, _TEXTS)
+    )
+    environment_set: Mapping[str, str] = attrs.field(
+        factory=dict, converter=as_mapping, metadata=choice(checks.variables, entries=True)
+    )
+    environment_drop: tuple[str, ...] = attrs.field(default=(), converter=as_tuple, metadata=limit(added, checks.names))
     bind_default: tuple[Bind, ...] = attrs.field(
         default=(Bind(source="/cvmfs", required=False, origin="built-in"),),
         converter=as_tuple,
+        metadata=listing(checks.binds, "adds up; the first on a target wins, the built-in ones coming last"),
     )
-    container_workdir: str = "/srv"
-    payload_grace_seconds: float = 10.0
+    bind_forbidden_sources: tuple[str, ...] = attrs.field(
+        default=(), converter=as_tuple, metadata=limit(added, checks.paths)
+    )
+    bind_forbidden_targets: tuple[str, ...] = attrs.field(
+        default=(), converter=as_tuple, metadata=limit(added, checks.paths)
+    )
+    bind_read_only: tuple[str, ...] = attrs.field(default=(), converter=as_tuple, metadata=limit(added, checks.paths))
+    cvmfs_repositories: tuple[str, ...] = attrs.field(
+        default=(), converter=as_tuple, metadata=listing(checks.repositories, _TEXTS)
+    )
+    gpu_allowed: tuple[str, ...] = attrs.field(
+        default=("nvidia", "amd"), converter=as_tuple, metadata=limit(common, checks.gpus)
+    )
+    gpu_use: tuple[str, ...] = attrs.field(default=(), converter=as_tuple, metadata=choice(checks.gpus))
+    container_workdir: str = attrs.field(default="/srv", metadata=choice(checks.workdir))
+    payload_grace_seconds: float = attrs.field(default=10.0, metadata=limit(smaller, checks.seconds))
+    payload_limit_seconds: Optional[float] = attrs.field(default=None, metadata=limit(smaller, checks.seconds_or_none))
     trace_directories: tuple[str, ...] = attrs.field(
         default=("{state}/wlcg_isolate/trace", "/var/tmp/wlcg_isolate.{uid}/trace"),
         converter=as_tuple,
+        metadata=choice(checks.directories, layers=SITE_MATTER),
     )
+    layers: Optional[tuple[Layer, ...]] = attrs.field(default=None, eq=False, repr=False)
+    warnings: tuple[str, ...] = attrs.field(default=(), converter=as_tuple, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         problems = [
             Problem(
                 kind="policy-invalid",
-                message=f"{key_of(field)} {fault}",
+                message=f"{key} {fault}",
                 origin="policy",
                 advice="correct the policy",
             )
-            for field, fault in self._faults()
+            for key, name in FIELDS.items()
+            for fault in RULES[key].check(getattr(self, name))
         ]
         if problems:
             raise PolicyError(problems)
 
-    def _faults(self) -> Iterator[tuple[str, str]]:
-        for field in attrs.fields(Policy):
-            value = getattr(self, field.name)
-            check = _seconds_faults if field.name.endswith("_seconds") else _CHECKS[field.name]
-            yield from ((field.name, fault) for fault in check(value))
-
-
-def _seconds_faults(value: Any) -> Iterator[str]:
-    fault = seconds_fault(value)
-    if fault:
-        yield fault
-
-
-def _text_faults(value: Any) -> Iterator[str]:
-    if not isinstance(value, tuple):
-        yield "must be a list of text"
-    else:
-        yield from (fault for fault in map(text_fault, value) if fault)
-
-
-def _map_faults(value: Any) -> Iterator[str]:
-    if not isinstance(value, Mapping):
-        yield "must map names to paths"
-        return
-    for name, path in value.items():
-        fault = text_fault(name) or path_fault(path)
-        if fault:
-            yield f"{name!r}: {fault}"
-
-
-def _name_faults(value: Any) -> Iterator[str]:
-    if not isinstance(value, tuple):
-        yield "must be a list of names"
-        return
-    for name in value:
-        if not isinstance(name, str) or not IDENTIFIER.match(name):
-            yield f"holds {name!r}, which is no name of a variable"
-
-
-def _bind_faults(value: Any) -> Iterator[str]:
-    if not isinstance(value, tuple) or not all(isinstance(bind, Bind) for bind in value):
-        yield "must be a list of Bind"
-
-
-def _workdir_faults(value: Any) -> Iterator[str]:
-    fault = path_fault(value)
-    if fault or value != normal_path(value) or value.count("/") != 1 or value == "/":
-        yield fault or "must be a directory right below /"
-    elif value in SYSTEM_DIRECTORIES:
-        yield "must not be a directory of the image's system"
-
-
-def _directory_faults(value: Any) -> Iterator[str]:
-    faults = tuple(_text_faults(value))
-    yield from faults
-    for place in () if faults else value:
-        if not re.match(r"(/|\{state\})([^{}]|\{uid\})*\Z", place):
-            yield f"holds {place!r}, which is no absolute path with {{state}} at its begin or {{uid}}"
-
-
-_CHECKS: Mapping[str, Callable[[Any], Iterator[str]]] = {
-    "image_names": _map_faults,
-    "runtime_search": _text_faults,
-    "environment_keep": _name_faults,
-    "bind_default": _bind_faults,
-    "container_workdir": _workdir_faults,
-    "trace_directories": _directory_faults,
-}
+    def touch_seconds(self, path: str) -> float:
+        """
+        Return the deadline in seconds for one look at *path*.
+        """
+        return deadline_of(path, self.host_network_file_systems, self.host_touch_seconds)
 
 
 def key_of(field: str) -> str:
@@ -197,50 +255,10 @@ def key_of(field: str) -> str:
     return field.replace("_", ".", 1)
 
 
-@attrs.frozen(kw_only=True)
-class Explained:
-    """
-    Where one value of policy came from.
-
-    Attributes:
-        key: Dotted name.
-
-        value: The value in plain types, ready for JSON.
-
-        layer: Name of the layer that set it.
-
-        file: File that set it, or None.
-
-        overrode: What it replaced, lowest layer first.
-    """
-
-    key: str
-    value: Any
-    layer: str
-    file: Optional[str] = None
-    overrode: tuple[Any, ...] = ()
-
-
-def explain(policy: Policy) -> list[Explained]:
-    """
-    List every key of *policy* with its value and origin.
-    """
-    return [
-        Explained(
-            key=key_of(field.name),
-            value=_plain(getattr(policy, field.name)),
-            layer="built-in",
-        )
-        for field in attrs.fields(Policy)
-    ]
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, Bind):
-        return attrs.asdict(value)
-
-    return value
+#: Dotted key to the name of its field, and to its rule.
+FIELDS: Mapping[str, str] = {
+    key_of(field.name): field.name for field in attrs.fields(Policy) if "rule" in field.metadata
+}
+RULES: Mapping[str, Rule] = {
+    key_of(field.name): field.metadata["rule"] for field in attrs.fields(Policy) if "rule" in field.metadata
+}

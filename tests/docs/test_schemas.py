@@ -1,0 +1,101 @@
+"""
+The shipped JSON Schemas agree with what is read.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib import resources
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from wlcg_isolate import RequestError
+from wlcg_isolate.policy.parse import layer_from_dict
+from wlcg_isolate.structure import request_from_dict
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted([*(ROOT / "examples").rglob("*.toml"), *(ROOT / "wlcg_isolate/policy/profiles").glob("*.toml")])
+
+GOOD = {"payload": {"command": ["true"]}}
+
+
+def validator(name):
+    """Load a shipped schema, which must itself be valid."""
+    schema = json.loads(resources.files("wlcg_isolate").joinpath("schemas", name).read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator.check_schema(schema)
+
+    return jsonschema.Draft202012Validator(schema)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_shipped_files(file):
+    """Every profile and example is valid by the schema and for the reader."""
+    data = tomllib.loads(file.read_text(encoding="utf-8"))
+    layer = "site" if file.parent.name == "sites" else "experiment-site"
+
+    assert [] == list(validator("policy.schema.json").iter_errors(data))
+    assert [] == layer_from_dict(data, layer, str(file))[1]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {},
+        {"version": 2},
+        {"version": 1, "imge": {}},
+        {"version": 1, "image": {"name": {}}},
+        {"version": 1, "image": {"names": {"a": 7}}},
+        {"version": 1, "runtime": {"allow_setuid": "no"}},
+        {"version": 1, "runtime": {"start_seconds": "1"}},
+        {"version": 1, "bind": {"default": [{"target": "/x"}]}},
+        {"version": 1, "bind": {"default": [{"source": "/x", "origin": "me"}]}},
+        {"version": 1, "environment": {"keep": "TERM"}},
+        {"version": 1, "lock": {"image.name": "error"}},
+        {"version": 1, "lock": {"image.names": "never"}},
+        {"version": 1, "remove": {"image.names": ["x"]}},
+    ],
+    ids=str,
+)
+def test_bad_policy(data):
+    """What the schema refuses the reader refuses as well."""
+    assert list(validator("policy.schema.json").iter_errors(data))
+    assert layer_from_dict(data, "site", "file")[1]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"payload": {}},
+        {"payload": None},
+        {"imge": "x"},
+        {"image": 7},
+        {"binds": [{"target": "/x"}]},
+        {"env": {"A": 1}},
+        {"keep_env": "A"},
+        {"timeout": "soon"},
+        {"identity": {"name": "x"}},
+    ],
+    ids=str,
+)
+def test_bad_request(more):
+    """What the schema of requests refuses the reader refuses as well."""
+    assert list(validator("request.schema.json").iter_errors({**GOOD, **more}))
+    with pytest.raises(RequestError):
+        request_from_dict({**GOOD, **more})
+
+
+def test_documented_request():
+    """The request in the reference is valid by the schema and for the reader."""
+    page = (ROOT / "docs/reference/request.md").read_text(encoding="utf-8")
+    data = json.loads(page.partition("```json\n")[2].partition("```")[0])
+
+    assert [] == list(validator("request.schema.json").iter_errors(data))
+    assert request_from_dict(data).settings == {"container.workdir": "/workdir"}

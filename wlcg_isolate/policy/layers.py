@@ -1,0 +1,45 @@
+"""
+What one source says of policy, before it is merged with others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Optional
+
+import attrs
+
+from wlcg_isolate._values import as_mapping
+
+
+@attrs.frozen(kw_only=True)
+class Layer:
+    """
+    The values of one file, of the node, of a request, or of an operator.
+
+    Attributes:
+        name: One of `wlcg_isolate.policy.rules.LAYERS`.
+
+        file: Where the values are from, for a person: a file, a variable of
+            the host, an option; None when there is nothing to name.
+
+        values: Dotted key to value.
+
+        remove: Dotted key of a list to the names of items to take out.
+
+        locks: Dotted key to ``"error"`` or ``"warning"``: what it is when a
+            later layer disagrees.  Sites only.
+    """
+
+    name: str
+    file: Optional[str] = None
+    values: Mapping[str, Any] = attrs.field(factory=dict, converter=as_mapping)
+    remove: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict, converter=as_mapping)
+    locks: Mapping[str, str] = attrs.field(factory=dict, converter=as_mapping)
+
+    @property
+    def label(self) -> str:
+        """
+        The layer and its source in words.
+        """
+        return f"{self.name} ({self.file})" if self.file else self.name
