@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 #: Directories that are the node, not somebody's work.
 _NO_WORKDIR = frozenset("/ /bin /boot /dev /etc /home /lib /lib64 /proc /run /sbin /sys /usr /var /var/tmp".split())
 
+#: execve(2), MAX_ARG_STRLEN with pages of 4 KiB, less the NUL byte.
+_MAX_WORD = 32 * 4096 - 1
+
 
 def workdir_problems(workdir: Optional[str], facts: HostFacts) -> Iterator[Problem]:
     """
@@ -61,6 +64,25 @@ def workdir_problems(workdir: Optional[str], facts: HostFacts) -> Iterator[Probl
             origin="--workdir",
             advice="check its owner and mode, and that its disk is mounted read-write",
         )
+
+
+def too_long(command: tuple[str, ...], environ: Mapping[str, str]) -> Iterator[Problem]:
+    """
+    Find what no program can be started with.
+
+    The sum of all is checked at the start, where the image's own variables
+    are known.
+    """
+    words = [("argument-undeliverable", f"argument {i}", word) for i, word in enumerate(command)]
+    words += [("variable-undeliverable", f"the variable {n}", f"{n}={value}") for n, value in environ.items()]
+    for kind, name, word in words:
+        if len(os.fsencode(word)) > _MAX_WORD:
+            yield Problem(
+                kind=kind,
+                message=f"{name} is longer than the {_MAX_WORD} bytes that the kernel passes on",
+                origin="request",
+                advice="hand it over in a file in the working directory",
+            )
 
 
 def trace_dirs(

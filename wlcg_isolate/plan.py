@@ -183,6 +183,7 @@ def make_plan(request: Request, policy: Policy, facts: Optional[HostFacts] = Non
     problems += found
     environment, found = decide_environment(facts.environ, request, policy, trace_id)
     problems += found
+    problems += _checks.too_long(request.payload.command, {d.name: d.value for d in environment if d.value is not None})
     workdir = workdir_of(request, facts.cwd)
     astray = list(_checks.workdir_problems(workdir, facts))
     problems += astray

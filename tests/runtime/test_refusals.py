@@ -92,6 +92,38 @@ def test_all_problems_at_once(cli):
     assert 5 == ran.stderr.count("\n")
 
 
+@pytest.mark.parametrize(
+    ("more", "kind"),
+    [
+        ({"env": {"A": "x" * 200_000}}, "variable-undeliverable"),
+        ({"payload": {"command": ["true", "x" * 200_000]}}, "argument-undeliverable"),
+        ({"payload": {"command": ["true", *(["x" * 1000] * 10_000)]}}, "argument-undeliverable"),
+        ({"env": {f"V{i}": "x" * 1000 for i in range(10_000)}}, "argument-undeliverable"),
+        ({"env": {"A": "\ud800"}}, "request-invalid"),
+        ({"payload": {"command": ["true", "\ud800"]}}, "request-invalid"),
+    ],
+    ids=["variable", "argument", "arguments", "variables", "surrogate-variable", "surrogate-argument"],
+)
+def test_what_no_kernel_passes_on(cli, image, tmp_path, more, kind):
+    """What cannot be delivered is refused, and not the payload's failure."""
+    file = tmp_path / "request.json"
+    file.write_text(json.dumps({"payload": {"command": ["true"]}, "image": image("debian11"), **more}))
+    ran = cli.run("--request", file, command=())
+
+    assert (125, kind, "policy", "never") == (ran.status, *(ran.outcome[k] for k in ("kind", "failed_by", "retry")))
+    assert (["payload.refused"], True) == (ran.actions(), _one_line(ran.stderr))
+
+
+def test_much_is_delivered(cli, image, tmp_path):
+    """What the kernel passes on arrives, also where it is nearly all that fits."""
+    words = ["x" * 1000] * 1900
+    file = tmp_path / "request.json"
+    file.write_text(json.dumps({"payload": {"command": ["sh", "-c", "echo $#", "sh", *words]}, "image": image("tiny")}))
+    ran = cli.run("--request", file, command=())
+
+    assert (0, b"1900\n") == (ran.status, ran.stdout)
+
+
 def test_trace_dir_in_sight(cli, image):
     """A trace directory that the payload would see is refused."""
     ran = cli.run("--image", image("tiny"), "--trace-dir", cli.workdir / "trace")

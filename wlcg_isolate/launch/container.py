@@ -208,6 +208,7 @@ class Container:
             self._payload = self._await_marker(ready_read, words, cancelled)
             keep.callback(self._close_payload_fd)
             self._payload_fd = process.open_pidfd(self._payload.pid)
+            self._check_size()
             if on_ready is not None:
                 on_ready(self._payload)
             self._released = time.monotonic()
@@ -258,6 +259,13 @@ class Container:
 
         return LaunchError([runtime_failure(words.read(), killed_by=launcher.ended.signal if launcher.ended else None)])
 
+    def _check_size(self) -> None:
+        excess = handshake.oversize(self.plan, self.payload)
+        if excess:
+            reason = f"arguments and variables are {excess} bytes more than the kernel passes on"
+            advice = "hand them over in a file in the working directory"
+            raise _failed("argument-undeliverable", reason, "request", advice)
+
     def _release(self, pipe: BinaryIO) -> None:
         """
         Tell the waiting shell what to become.
@@ -304,5 +312,5 @@ class Container:
             self._payload_fd = None
 
 
-def _failed(kind: str, message: str, origin: str) -> LaunchError:
-    return LaunchError([Problem(kind=kind, message=message, origin=origin, advice="run wlcg-isolate doctor")])
+def _failed(kind: str, message: str, origin: str, advice: str = "run wlcg-isolate doctor") -> LaunchError:
+    return LaunchError([Problem(kind=kind, message=message, origin=origin, advice=advice)])

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import shlex
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple, Optional
@@ -42,6 +43,16 @@ WAITING_FDS = (5, 6, 7)
 SHIM = f'echo "$$" >&{READY_FD}; . /proc/self/fd/{RELEASE_FD}; exit 125'
 
 _RUNTIME_NAMES = re.compile(r"(APPTAINER|SINGULARITY)")
+
+#: execve(2): each word costs its NUL byte and a pointer.
+_PER_WORD = 9
+
+#: For the program's path and what the shell itself adds.
+_SPARE = 8192
+
+#: fs/exec.c of Linux 4.13 and newer: ARG_MAX, and three quarters of the
+#: default stack.
+_LEAST_EXEC, _MOST_EXEC = 131_072, 6 * 1024 * 1024
 
 #: What must differ between host and container.
 _SEPARATE = ("pid", "mnt", "ipc")
@@ -122,6 +133,31 @@ def release_text(plan: Plan, payload: Payload) -> bytes:
     lines += [f"exec {moves} {closes}".encode(), b'exec "$@"', b""]
 
     return b"\n".join(lines)
+
+
+def oversize(plan: Plan, payload: Payload) -> int:
+    """
+    Tell how many bytes the payload's arguments and environment, the image's
+    own included, are above what the kernel lets a program start with.
+
+    Left to the kernel, the waiting shell would end with 126, as if the
+    payload had.
+    """
+    environ = {**_environ_of(payload.pid), **{n: os.fsencode(v) for n, v in plan.payload_environ.items()}}
+    size = sum(len(os.fsencode(word)) + _PER_WORD for word in plan.request.payload.command)
+    size += sum(len(name) + 1 + len(value) + _PER_WORD for name, value in environ.items())
+
+    return max(0, size + _SPARE - _exec_limit())
+
+
+def _exec_limit() -> int:
+    """
+    Compute the limit of execve(2); the payload inherits this process's.
+    """
+    stack, _ = resource.getrlimit(resource.RLIMIT_STACK)
+    quarter = _MOST_EXEC if stack == resource.RLIM_INFINITY else stack // 4
+
+    return max(_LEAST_EXEC, min(quarter, _MOST_EXEC))
 
 
 def _quoted(value: str) -> bytes:
