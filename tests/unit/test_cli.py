@@ -187,7 +187,7 @@ def test_outcome_file_must_be_plain(tmp_path, prepare):
     assert ["outcome"] == os.listdir(tmp_path)
 
 
-@pytest.mark.parametrize("path", ["/dev/null", "none/outcome", "file/outcome"])
+@pytest.mark.parametrize("path", ["/", "/dev/null", "none/outcome", "file/outcome"])
 def test_outcome_file_in_no_place(tmp_path, monkeypatch, path):
     """A device, a missing directory and a file's inside are refused, by name."""
     monkeypatch.chdir(tmp_path)
@@ -195,6 +195,27 @@ def test_outcome_file_in_no_place(tmp_path, monkeypatch, path):
 
     with pytest.raises(RequestError, match=f"the outcome cannot be written to {path}: "):
         OutcomeFile(path)
+
+
+def test_outcome_of_an_earlier_payload_does_not_stay(tmp_path):
+    """Where the pilot is killed there is no outcome, and not another payload's."""
+    (tmp_path / "outcome").write_text("{}")
+    OutcomeFile(str(tmp_path / "outcome"))
+
+    assert [] == os.listdir(tmp_path)
+
+
+def test_outcome_that_cannot_be_written(tmp_path, capsys, mocker):
+    """What became of a payload is not lost when the disk is full, and nothing half stays."""
+    file = OutcomeFile(str(tmp_path / "outcome"))
+    mocker.patch("os.rename", side_effect=OSError(28, "No space left on device"))
+    file.write(of_payload(3, None))
+    error = capsys.readouterr().err
+    begin = f"wlcg-isolate: the outcome cannot be written to {tmp_path}/outcome: No space left on device: "
+
+    assert [] == os.listdir(tmp_path)
+    assert (1, begin) == (error.count("\n"), error[: len(begin)])
+    assert 3 == json.loads(error[len(begin) :])["exit_code"]
 
 
 def test_table():

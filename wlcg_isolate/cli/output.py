@@ -4,6 +4,7 @@ What the subcommands print and write.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import stat
@@ -61,11 +62,12 @@ class OutcomeFile:
 
     def __init__(self, path: str) -> None:
         """
-        Check that the file can be written.
+        Check that the file can be written, and remove an older one.
 
         Raises:
             RequestError: It cannot, or something else has its name.
         """
+        self._path = path
         directory, self._name = os.path.split(os.path.abspath(path))
         self._temporary = f".{self._name}.{uuid.uuid4()}"
         try:
@@ -88,20 +90,32 @@ class OutcomeFile:
     def write(self, outcome: Outcome) -> None:
         """
         Write the outcome, whatever the payload did to the name.
+
+        One that cannot be written (a full disk) goes to standard error: the
+        payload has run, and what became of it must not be lost.
         """
         text = json.dumps(outcome.to_dict(), indent=2) + "\n"
-        with open(self._create(), "wb") as f:
-            f.write(text.encode())
-        os.rename(self._temporary, self._name, src_dir_fd=self._directory, dst_dir_fd=self._directory)
+        try:
+            with open(self._create(), "wb") as f:
+                f.write(text.encode())
+            os.rename(self._temporary, self._name, src_dir_fd=self._directory, dst_dir_fd=self._directory)
+        except OSError as e:
+            with contextlib.suppress(OSError):
+                os.unlink(self._temporary, dir_fd=self._directory)
+            report(f"the outcome cannot be written to {self._path}: {e.strerror}: {json.dumps(outcome.to_dict())}")
         os.close(self._directory)
 
     def _check_name(self) -> None:
+        if not self._name:
+            raise OSError(None, "it names a directory")
         try:
             mode = os.stat(self._name, dir_fd=self._directory, follow_symlinks=False).st_mode
         except FileNotFoundError:
             return
         if not stat.S_ISREG(mode):
             raise OSError(None, "something else than a plain file has that name")
+        # Whoever finds a file there afterwards finds this payload's outcome, also when the pilot was killed.
+        os.unlink(self._name, dir_fd=self._directory)
 
     def _create(self) -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
