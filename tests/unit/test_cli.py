@@ -175,6 +175,16 @@ def test_outcome_file_replaces_what_the_payload_plants(tmp_path):
     assert ["other", "outcome"] == sorted(os.listdir(tmp_path))
 
 
+def test_outcome_file_replaces_a_directory(tmp_path):
+    """A full directory of that name, which nothing can replace, is moved aside."""
+    file = OutcomeFile(str(tmp_path / "outcome"))
+    (tmp_path / "outcome" / "x").mkdir(parents=True)
+    file.write(of_payload(3, None))
+
+    assert 3 == json.loads((tmp_path / "outcome").read_text())["exit_code"]
+    assert [["x"]] == [os.listdir(path) for path in tmp_path.glob(".outcome.*.replaced")]
+
+
 @pytest.mark.parametrize(
     "prepare", [os.mkdir, os.mkfifo, lambda p: os.symlink("other", p)], ids=["directory", "fifo", "link"]
 )

@@ -98,12 +98,23 @@ class OutcomeFile:
         try:
             with open(self._create(), "wb") as f:
                 f.write(text.encode())
-            os.rename(self._temporary, self._name, src_dir_fd=self._directory, dst_dir_fd=self._directory)
+            self._move_into_place()
         except OSError as e:
             with contextlib.suppress(OSError):
                 os.unlink(self._temporary, dir_fd=self._directory)
             report(f"the outcome cannot be written to {self._path}: {e.strerror}: {json.dumps(outcome.to_dict())}")
         os.close(self._directory)
+
+    def _move_into_place(self) -> None:
+        try:
+            self._rename(self._temporary, self._name)
+        except IsADirectoryError:
+            # The payload's, and not empty: it stays, under another name.
+            self._rename(self._name, f"{self._temporary}.replaced")
+            self._rename(self._temporary, self._name)
+
+    def _rename(self, old: str, new: str) -> None:
+        os.rename(old, new, src_dir_fd=self._directory, dst_dir_fd=self._directory)
 
     def _check_name(self) -> None:
         if not self._name:
