@@ -113,6 +113,15 @@ def test_closed_streams(cli, image):
     assert ["payload.start", "payload.end"] == ran.actions()
 
 
+def test_current_directory_is_gone(cli, image):
+    """A pilot whose own directory was removed has its payload start in its working directory all the same."""
+    script = 'mkdir gone; cd gone; rmdir ../gone; exec "$@"'
+    argv = cli.argv("--image", image("tiny"), command=("sh", "-c", "pwd; readlink /proc/self/cwd; env | grep PWD"))
+    done = subprocess.run(["sh", "-c", script, "sh", *argv], env=cli.environ, cwd=cli.workdir, capture_output=True)
+
+    assert (0, b"/srv\n/srv\nPWD=/srv\n") == (done.returncode, done.stdout)
+
+
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- 2>&-"])
 def test_one_closed_stream(cli, image, closed):
     """What is closed is the null device for the payload, and no file of the host."""

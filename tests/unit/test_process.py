@@ -191,7 +191,7 @@ def release(start):
         with open(ready_out, "rb") as ready, open(said_out, "rb") as said:
             pid = int(ready.readline())
             request = types.SimpleNamespace(payload=types.SimpleNamespace(command=command))
-            plan = types.SimpleNamespace(payload_environ=environ, request=request)
+            plan = types.SimpleNamespace(payload_environ=environ, request=request, home="/usr")
             with open(text_in, "wb") as text:
                 text.write(handshake.release_text(plan, handshake.Payload(pid, pid, None, 1, {})) if command else b"")
             child.wait(30)
@@ -219,10 +219,12 @@ def test_release_tidies_the_environment(release, words):
     """What the runtime added goes, what the image set stays, but for what the shell itself adds."""
     image = {**dict.fromkeys(("APPTAINER_NAME", "SINGULARITY_FOO", "PS1", "USER_PATH"), "x"), "IMAGE": "stays"}
     image["LD_LIBRARY_PATH"] = "/opt/lib:/.singularity.d/libs"
+    image["OLDPWD"] = "/"
     _, said = release(words, (sys.executable, "-c", SAY), {"PATH": "/usr/bin"}, image)
     environ = json.loads(said)[1]
 
     assert {"PATH", "IMAGE", "LD_LIBRARY_PATH"} == set(environ) - {"LC_CTYPE", "PWD", "SHLVL", "_"}
+    assert b"/usr" == bytes(environ.get("PWD", b"/usr"))
     assert b"/opt/lib" == bytes(environ["LD_LIBRARY_PATH"])
 
 

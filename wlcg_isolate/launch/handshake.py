@@ -123,7 +123,10 @@ def release_text(plan: Plan, payload: Payload) -> bytes:
     """
     image_environ = _environ_of(payload.pid)
     wanted = plan.payload_environ
-    lines = [b"unset " + name.encode() for name in _added_by_runtime(image_environ)]
+    # The runtime starts elsewhere when the pilot's current directory is gone (Apptainer 1.4.5). First, since a shell may
+    # export OLDPWD.
+    lines = [b"cd " + _quoted(plan.home) + b" || exit 125", b"unset OLDPWD"]
+    lines += [b"unset " + name.encode() for name in _added_by_runtime(image_environ)]
     if "LD_LIBRARY_PATH" not in wanted:
         lines += _without_runtime_libs(image_environ)
     lines += [b"export " + name.encode() + b"=" + _quoted(value) for name, value in wanted.items()]
