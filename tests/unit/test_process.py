@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -240,12 +241,40 @@ def test_lifeline_kills_when_its_holder_dies(start):
     """When the pilot's end of the pipe closes without a word, the runtime dies."""
     target = start("/bin/sleep", "60")
     line = Lifeline(target.pid)
-    os.close(line._write)
+    line._drop()
     target.wait(30)
 
     assert Ended(None, signal.SIGKILL) == target.ended
     line._watcher.wait(30)
     line._watcher.close()
+
+
+FORKED = """
+import os, subprocess, time
+from wlcg_isolate.launch.lifeline import Lifeline
+target = subprocess.Popen(["/bin/sleep", "60"])
+line = Lifeline(target.pid)
+if os.fork() == 0:
+    line.release()
+    print(target.pid, os.getpid(), flush=True)
+    time.sleep(60)
+else:
+    time.sleep(60)
+"""
+
+
+def test_lifeline_is_not_held_by_a_forked_child():
+    """A child that the pilot forked does not keep the payload alive after the pilot, nor end it before."""
+    with subprocess.Popen([sys.executable, "-c", FORKED], stdout=subprocess.PIPE) as pilot:
+        target, child = (int(word) for word in pilot.stdout.readline().split())
+        pidfd = os.pidfd_open(target)
+        early = process.wait_readable([pidfd], 0.2)
+        pilot.kill()
+        ended = process.wait_readable([pidfd], 30)
+        os.kill(child, signal.SIGKILL)
+    os.close(pidfd)
+
+    assert ([], [pidfd]) == (early, ended)
 
 
 def test_lifeline_spares_after_release(start):

@@ -6,12 +6,16 @@ death signal does not survive the runtime's change of user namespace
 (prctl(2), PR_SET_PDEATHSIG; seen with Apptainer 1.4.5).  So a tiny watcher
 waits at a pipe whose other end only the pilot holds, and kills the runtime,
 and with it the container, when the pipe closes without a word.
+
+A child that the pilot forks meanwhile would hold that end as well, and keep
+the payload alive after its pilot: it closes its copy.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import weakref
 
 from wlcg_isolate.launch import process
 
@@ -31,6 +35,7 @@ class Lifeline:
             OSError: It cannot be started.
         """
         read, self._write = os.pipe()
+        _lines.add(self)
         try:
             null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
             try:
@@ -39,7 +44,7 @@ class Lifeline:
             finally:
                 os.close(null)
         except BaseException:
-            os.close(self._write)
+            self._drop()
             raise
         finally:
             os.close(read)
@@ -49,8 +54,26 @@ class Lifeline:
         """
         Tell the watcher that the runtime has ended, and reap it.
         """
+        if self._write < 0:
+            return
         with contextlib.suppress(OSError):
             os.write(self._write, b"ended\n")
-        os.close(self._write)
+        self._drop()
         self._watcher.wait(None)
         self._watcher.close()
+
+    def _drop(self) -> None:
+        if self._write >= 0:
+            os.close(self._write)
+        self._write = -1
+
+
+_lines: weakref.WeakSet[Lifeline] = weakref.WeakSet()
+
+
+def _drop_all() -> None:
+    for line in list(_lines):
+        line._drop()  # noqa: SLF001 - its other half
+
+
+os.register_at_fork(after_in_child=_drop_all)
