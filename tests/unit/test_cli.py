@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -226,6 +229,40 @@ def test_outcome_that_cannot_be_written(tmp_path, capsys, mocker):
     assert [] == os.listdir(tmp_path)
     assert (1, begin) == (error.count("\n"), error[: len(begin)])
     assert 3 == json.loads(error[len(begin) :])["exit_code"]
+
+
+FULL = """
+import json, sys
+from wlcg_isolate.cli.output import OutcomeFile
+from wlcg_isolate.outcome import of_payload
+file = OutcomeFile(sys.argv[1] + "/outcome")
+try:
+    with open(sys.argv[1] + "/big", "wb", buffering=0) as f:
+        while f.write(bytes(1024)):
+            pass
+except OSError as e:
+    print(e.errno)
+file.write(of_payload(3, None))
+print(json.load(open(sys.argv[1] + "/outcome"))["exit_code"])
+"""
+
+
+def test_outcome_on_a_disk_that_the_payload_fills(tmp_path):
+    """The room for the outcome is taken before the payload starts."""
+    script = 'mount -t tmpfs -o size=64k tmpfs "$2" && exec "$0" -c "$1" "$2"'
+    argv = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, sys.executable, FULL, tmp_path]
+    done = subprocess.run(argv, capture_output=True, check=False, text=True)
+
+    assert (f"{errno.ENOSPC}\n3\n", "") == (done.stdout, done.stderr)
+
+
+def test_outcome_without_nameless_files(tmp_path, mocker):
+    """A file system that has no nameless files does as well."""
+    mocker.patch.object(os, "O_TMPFILE", 0)
+    file = OutcomeFile(str(tmp_path / "outcome"))
+    file.write(of_payload(3, None))
+
+    assert (["outcome"], 3) == (os.listdir(tmp_path), json.loads((tmp_path / "outcome").read_text())["exit_code"])
 
 
 def test_table():

@@ -11,7 +11,7 @@ import stat
 import sys
 import uuid
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Optional
 
 from wlcg_isolate.errors import IsolateError, Problem, RequestError
 from wlcg_isolate.outcome import Outcome
@@ -51,6 +51,10 @@ def table(rows: Iterable[Sequence[str]]) -> str:
     )
 
 
+#: More than an outcome takes; one that is longer needs a disk that is not full.
+_ROOM = 16_384
+
+
 class OutcomeFile:
     """
     The file that takes the outcome.
@@ -75,6 +79,7 @@ class OutcomeFile:
             self._check_name()
             os.close(self._create())
             os.unlink(self._temporary, dir_fd=self._directory)
+            self._reserved = self._reserve()
         except OSError as e:
             raise RequestError(
                 [
@@ -96,14 +101,50 @@ class OutcomeFile:
         """
         text = json.dumps(outcome.to_dict(), indent=2) + "\n"
         try:
-            with open(self._create(), "wb") as f:
-                f.write(text.encode())
+            self._write(text.encode())
             self._move_into_place()
         except OSError as e:
             with contextlib.suppress(OSError):
                 os.unlink(self._temporary, dir_fd=self._directory)
             report(f"the outcome cannot be written to {self._path}: {e.strerror}: {json.dumps(outcome.to_dict())}")
         os.close(self._directory)
+
+    def _write(self, text: bytes) -> None:
+        """
+        Write the temporary file, where the disk is full into what was reserved.
+        """
+        if self._reserved is not None:
+            with open(self._reserved, "wb") as f:
+                f.write(text)
+                f.truncate()
+                f.flush()
+                # The way to name a nameless file (open(2), O_TMPFILE).
+                os.link(f"/proc/self/fd/{f.fileno()}", self._temporary, dst_dir_fd=self._directory)
+        else:
+            with open(self._create(), "wb") as f:
+                f.write(text)
+
+    def _reserve(self) -> Optional[int]:
+        """
+        Take room for the outcome before the payload can fill the disk, in a
+        file without a name: the payload cannot reach it, and a pilot that is
+        killed leaves nothing.
+
+        Returns:
+            A descriptor, or None where the file system or its free space does
+            not allow it.
+        """
+        try:
+            fd = os.open(".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o644, dir_fd=self._directory)
+        except OSError:
+            return None
+        try:
+            os.posix_fallocate(fd, 0, _ROOM)
+        except OSError:
+            os.close(fd)
+            return None
+
+        return fd
 
     def _move_into_place(self) -> None:
         try:
