@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import types
 from pathlib import Path
 
@@ -29,9 +30,7 @@ FOUND = {
     "dash": shutil.which("dash"),
     "busybox": shutil.which("busybox", path=f"{os.environ['PATH']}:{IMAGES / 'tiny/usr/bin'}"),
 }
-SHELLS = [
-    pytest.param([path, "sh"] if name == "busybox" else [path], id=name) for name, path in FOUND.items() if path
-]
+SHELLS = [pytest.param([path, "sh"] if name == "busybox" else [path], id=name) for name, path in FOUND.items() if path]
 
 #: Says what arrived: arguments, variables and open descriptors.
 SAY = """
@@ -246,6 +245,23 @@ def test_lifeline_kills_when_its_holder_dies(start):
 
     assert Ended(None, signal.SIGKILL) == target.ended
     line._watcher.wait(30)
+    line._watcher.close()
+
+
+def test_lifeline_outlives_a_request_to_end(start):
+    """The TERM that a batch system sends to everybody does not blind the watcher."""
+    target = start("/bin/sleep", "60")
+    line = Lifeline(target.pid)
+    for _ in range(600):
+        ignored = int(re.search(r"SigIgn:\t(\w+)", Path(f"/proc/{line._watcher.pid}/status").read_text())[1], 16)
+        if ignored & 1 << (signal.SIGTERM - 1):
+            break
+        time.sleep(0.05)
+    os.kill(line._watcher.pid, signal.SIGTERM)
+
+    assert not line._watcher.wait(0.1)
+    line._drop()
+    assert (True, True) == (target.wait(30), line._watcher.wait(30))
     line._watcher.close()
 
 

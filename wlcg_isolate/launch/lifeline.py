@@ -19,7 +19,8 @@ import weakref
 
 from wlcg_isolate.launch import process
 
-_WATCH = 'read -r word || kill -9 "$1"'
+#: Batch systems send TERM to every process of a slot before they send KILL.
+_WATCH = 'trap "" HUP INT QUIT TERM USR1 USR2; read -r word || kill -9 "$1"'
 
 
 class Lifeline:
