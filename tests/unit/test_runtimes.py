@@ -31,7 +31,7 @@ def script(tmp_path):
 
 
 def test_candidates(script, tmp_path, monkeypatch):
-    """Names are looked up in PATH, but not in the payload's directory; paths are taken as they are; each counts once."""
+    """Names are looked up in PATH, but not in the payload's directory; paths stay as they are; each counts once."""
     program = script(name="singularity")
     script(name="apptainer", mode=0o644)
     monkeypatch.chdir(tmp_path)

@@ -123,8 +123,8 @@ def release_text(plan: Plan, payload: Payload) -> bytes:
     """
     image_environ = _environ_of(payload.pid)
     wanted = plan.payload_environ
-    # The runtime starts elsewhere when the pilot's current directory is gone (Apptainer 1.4.5). First, since a shell may
-    # export OLDPWD.
+    # The runtime starts elsewhere when the pilot's current directory is gone
+    # (Apptainer 1.4.5).  This comes first: a shell may export OLDPWD.
     lines = [b"cd " + _quoted(plan.home) + b" || exit 125", b"unset OLDPWD"]
     lines += [b"unset " + name.encode() for name in _added_by_runtime(image_environ)]
     if "LD_LIBRARY_PATH" not in wanted:
