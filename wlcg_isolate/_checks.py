@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from wlcg_isolate.plan import Plan
 
 #: Directories that are the node, not somebody's work.
-_NO_WORKDIR = frozenset("/ /bin /boot /dev /etc /home /lib /lib64 /proc /run /sbin /sys /usr /var /var/tmp".split())
+NO_WORKDIR = frozenset("/ /bin /boot /dev /etc /home /lib /lib64 /proc /run /sbin /sys /usr /var /var/tmp".split())
 
 #: execve(2), MAX_ARG_STRLEN with pages of 4 KiB, less the NUL byte.
 _MAX_WORD = 32 * 4096 - 1
@@ -50,7 +50,7 @@ def workdir_problems(workdir: Optional[str], facts: HostFacts) -> Iterator[Probl
             origin="--workdir",
             advice="create it before the payload is started",
         )
-    elif workdir in _NO_WORKDIR or fact.resolved in _NO_WORKDIR:
+    elif workdir in NO_WORKDIR or fact.resolved in NO_WORKDIR:
         yield Problem(
             kind="workdir-unsafe",
             message=f"{workdir} is a directory of the system",
@@ -64,6 +64,30 @@ def workdir_problems(workdir: Optional[str], facts: HostFacts) -> Iterator[Probl
             origin="--workdir",
             advice="check its owner and mode, and that its disk is mounted read-write",
         )
+
+
+def planted_links(workdir: Optional[str], binds: tuple[BindDecision, ...], facts: HostFacts) -> Iterator[Problem]:
+    """
+    Find bind sources in the working directory that are really elsewhere.
+
+    An earlier payload may have put a link there, to what the pilot can read
+    and no payload may.
+    """
+    if workdir is None:
+        return
+    fact = facts.paths.get(workdir)
+    inside = workdir if fact is None or fact.resolved is None else fact.resolved
+    for bind in binds:
+        found = facts.paths.get(bind.source)
+        if bind.decision != "mount" or found is None or found.resolved is None or not is_below(bind.source, workdir):
+            continue
+        if not is_below(found.resolved, inside):
+            yield Problem(
+                kind="workdir-unsafe",
+                message=f"{bind.source} is in the working directory, where a link leads it to {found.resolved}",
+                origin=bind.origin,
+                advice="bind that directory itself, if it is meant",
+            )
 
 
 def too_long(command: tuple[str, ...], environ: Mapping[str, str]) -> Iterator[Problem]:

@@ -189,6 +189,7 @@ def make_plan(request: Request, policy: Policy, facts: Optional[HostFacts] = Non
     problems += astray
     binds, found = decide_binds(request, policy, facts, workdir or "/")
     problems += found
+    problems += _checks.planted_links(workdir, binds, facts)
     trace_dirs, found = _checks.trace_dirs(request, policy, facts, binds)
     # In a wrong working directory, what it shows is wrong for the same reason.
     problems += [] if astray else found

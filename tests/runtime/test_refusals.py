@@ -5,6 +5,8 @@ What cannot run isolated does not run, and everybody is told why.
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 
 import pytest
 
@@ -125,10 +127,37 @@ def test_much_is_delivered(cli, image, tmp_path):
 
 
 def test_trace_dir_in_sight(cli, image):
-    """A trace directory that the payload would see is refused."""
+    """A trace directory that the payload would see is refused, and nothing is written there."""
     ran = cli.run("--image", image("tiny"), "--trace-dir", cli.workdir / "trace")
 
     assert (125, "trace-visible") == (ran.status, ran.outcome["kind"])
+    assert [] == os.listdir(cli.workdir)
+
+
+@pytest.mark.parametrize("inside", [True, False], ids=["inside", "outside"])
+def test_bind_through_a_planted_link(cli, image, tmp_path, inside):
+    """A link that an earlier payload left shows the next one nothing outside of their directory."""
+    there = (cli.workdir if inside else tmp_path) / "there"
+    there.mkdir()
+    (there / "key").write_text("key")
+    cli.run("--image", image("tiny"), command=("ln", "-s", there, "/srv/input"))
+    ran = cli.run("--image", image("tiny"), "--bind", "input:/input", command=("cat", "/input/key"))
+
+    assert ((0, b"key") if inside else (125, b"")) == (ran.status, ran.stdout)
+    assert ("success" if inside else "workdir-unsafe") == ran.outcome["kind"]
+
+
+def test_outcome_through_a_planted_link(cli, image, tmp_path):
+    """A link that an earlier payload left leads the next one's outcome nowhere."""
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "outcome.json").write_text("stays")
+    (cli.workdir / "results").symlink_to(tmp_path / "there")
+    cli.outcome = cli.workdir / "results" / "outcome.json"
+    argv = cli.argv("--image", image("tiny"), command=("true",))
+    done = subprocess.run(argv, env=cli.environ, capture_output=True, check=False)
+
+    assert (125, "stays") == (done.returncode, cli.outcome.read_text())
+    assert b"a link in the working directory leads to" in done.stderr
 
 
 def test_trace_cannot_be_written(cli, image, tmp_path):

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any, Optional
 
+from wlcg_isolate._values import is_below
 from wlcg_isolate.errors import IsolateError, Problem, RequestError
 from wlcg_isolate.outcome import Outcome
 
@@ -55,6 +56,15 @@ def table(rows: Iterable[Sequence[str]]) -> str:
 _ROOM = 16_384
 
 
+def workdir_of(parsed: Any) -> str:
+    """
+    Return the working directory that a command line means, "" for this one.
+    """
+    asked = parsed.options if parsed.request is None else parsed.request
+
+    return getattr(asked, "workdir", None) or ""
+
+
 class OutcomeFile:
     """
     The file that takes the outcome.
@@ -64,9 +74,15 @@ class OutcomeFile:
     replaced, never followed.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, workdir: str = "") -> None:
         """
         Check that the file can be written, and remove an older one.
+
+        Args:
+            path: Where it is to be.
+
+            workdir: The payload's working directory; in it, no link that an
+                earlier payload may have left is followed.
 
         Raises:
             RequestError: It cannot, or something else has its name.
@@ -76,6 +92,7 @@ class OutcomeFile:
         self._temporary = f".{self._name}.{uuid.uuid4()}"
         try:
             self._directory = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._check_place(directory, os.path.abspath(workdir or os.curdir))
             self._check_name()
             os.close(self._create())
             os.unlink(self._temporary, dir_fd=self._directory)
@@ -156,6 +173,11 @@ class OutcomeFile:
 
     def _rename(self, old: str, new: str) -> None:
         os.rename(old, new, src_dir_fd=self._directory, dst_dir_fd=self._directory)
+
+    def _check_place(self, directory: str, workdir: str) -> None:
+        place = os.readlink(f"/proc/self/fd/{self._directory}")
+        if is_below(directory, workdir) and not is_below(place, os.path.realpath(workdir)):
+            raise OSError(None, f"a link in the working directory leads to {place}")
 
     def _check_name(self) -> None:
         if not self._name:
