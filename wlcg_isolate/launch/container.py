@@ -22,7 +22,7 @@ from wlcg_isolate import _render
 from wlcg_isolate.errors import LaunchError
 from wlcg_isolate.host.runtimes import RUNTIME_ENVIRON
 from wlcg_isolate.launch import descriptors, handshake, process, verdict
-from wlcg_isolate.launch.lifeline import Lifeline
+from wlcg_isolate.launch.lifeline import watch
 from wlcg_isolate.launch.scratch import Scratch
 from wlcg_isolate.launch.verdict import not_started
 from wlcg_isolate.outcome import Outcome, runtime_failure
@@ -205,11 +205,10 @@ class Container:
                 raise not_started("runtime-vanished", reason, "this node") from e
             self._launcher = process.Child(pid)
             keep.callback(self._launcher.close)
-            keep.callback(self._lifeline(pid).release)
+            keep.callback(watch(pid).release)
             ready_write.close()
             release_read.close()
             self._payload = self._await_marker(ready_read, words, cancelled)
-            keep.callback(self._close_payload_fd)
             self._payload_fd = process.open_pidfd(self._payload.pid)
             excess = handshake.oversize(plan, self._payload)
             if excess:
@@ -218,13 +217,7 @@ class Container:
             if on_ready is not None:
                 on_ready(self._payload)
             self._released = time.monotonic()
-            self._release(release_write)
-
-    def _lifeline(self, launcher: int) -> Lifeline:
-        try:
-            return Lifeline(launcher)
-        except OSError as e:
-            raise not_started("runtime-failed", f"no process can watch the pilot: {e.strerror}", "the node") from e
+            self._release(release_write, ready_read)
 
     def _await_marker(self, ready: BinaryIO, words: BinaryIO, cancelled: Optional[Callable[[], bool]]) -> Ready:
         """
@@ -269,21 +262,20 @@ class Container:
 
         return LaunchError([runtime_failure(words.read(), killed_by=launcher.ended.signal if launcher.ended else None)])
 
-    def _release(self, pipe: BinaryIO) -> None:
+    def _release(self, pipe: BinaryIO, ready: BinaryIO) -> None:
         """
-        Tell the waiting shell what to become.
-
-        A shell that does not read in time, or has gone, is a runtime failure:
-        nothing of the payload has run.
+        Tell the waiting shell what to become; one that does not read in time,
+        or has gone, is a runtime failure: nothing of the payload has run.
         """
         text = handshake.release_text(self.plan, self.payload)
         try:
             descriptors.write_within(pipe.fileno(), text, self.plan.start_deadline)
+            pipe.close()
+            handshake.await_taken(ready.fileno(), self.plan.start_deadline)
         except TimeoutError:
             raise not_started("runtime-hung", "the container stopped reading before the start", "the node") from None
         except BrokenPipeError:
             raise not_started("runtime-killed", "the container was ended before the start", "the node") from None
-        pipe.close()
 
     def _kill_all(self, launcher: process.Child) -> None:
         """
@@ -300,9 +292,7 @@ class Container:
     def _close(self) -> None:
         # From here on the process numbers may be somebody else's.
         self._ended = True
-        self._resources.close()
-
-    def _close_payload_fd(self) -> None:
         if self._payload_fd is not None:
             os.close(self._payload_fd)
             self._payload_fd = None
+        self._resources.close()

@@ -6,8 +6,9 @@ When the container stands, that program
 
 1. writes its own process id to descriptor 4: the start marker;
 2. reads what to do from descriptor 3, and waits for it;
-3. does it: sets the variables, takes the caller's descriptors 5, 6 and 7 as
-   its standard ones, closes all others and becomes the payload.
+3. does it: sets the variables, says on descriptor 4 that it has read all,
+   takes the caller's descriptors 5, 6 and 7 as its standard ones, closes all
+   others and becomes the payload.
 
 Between 1 and 2 the host finds the process, checks from outside that it is
 isolated, and writes the trace record.  If the host dies or refuses, the shell
@@ -30,7 +31,7 @@ from typing import NamedTuple, Optional
 
 from wlcg_isolate import _render
 from wlcg_isolate._values import IDENTIFIER
-from wlcg_isolate.launch import procfs
+from wlcg_isolate.launch import process, procfs
 from wlcg_isolate.plan import Plan
 
 RELEASE_FD = 3
@@ -133,6 +134,7 @@ def release_text(plan: Plan, payload: Payload) -> bytes:
     lines.append(b"set -- " + b" ".join(_quoted(word) for word in plan.request.payload.command))
     moves = " ".join(f"{i}<&{fd}" if i == 0 else f"{i}>&{fd}" for i, fd in enumerate(WAITING_FDS))
     closes = " ".join(f"{fd}<&-" for fd in (RELEASE_FD, READY_FD, *WAITING_FDS))
+    lines.append(f"echo >&{READY_FD} || exit 125".encode())
     lines += [f"exec {moves} {closes}".encode(), b'exec "$@"', b""]
 
     return b"\n".join(lines)
@@ -151,6 +153,24 @@ def oversize(plan: Plan, payload: Payload) -> int:
     size += sum(len(name) + 1 + len(value) + _PER_WORD for name, value in environ.items())
 
     return max(0, size + _SPARE - _exec_limit())
+
+
+def await_taken(ready: int, seconds: float) -> None:
+    """
+    Wait until the shell says that it has read all.
+
+    A pipe takes what is written also when nobody reads it any more: without
+    this, a container that ended here would pass for a payload that did.
+
+    Raises:
+        TimeoutError: It says nothing.
+
+        BrokenPipeError: It has gone.
+    """
+    if not process.wait_readable([ready], seconds):
+        raise TimeoutError
+    if not os.read(ready, 1):
+        raise BrokenPipeError
 
 
 def _exec_limit() -> int:

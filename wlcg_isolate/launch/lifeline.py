@@ -18,6 +18,7 @@ import os
 import weakref
 
 from wlcg_isolate.launch import process
+from wlcg_isolate.launch.verdict import not_started
 
 #: Batch systems send TERM to every process of a slot before they send KILL.
 _WATCH = 'trap "" HUP INT QUIT TERM USR1 USR2; read -r word || kill -9 "$1"'
@@ -67,6 +68,19 @@ class Lifeline:
         if self._write >= 0:
             os.close(self._write)
         self._write = -1
+
+
+def watch(launcher: int) -> Lifeline:
+    """
+    Start the watcher of a runtime.
+
+    Raises:
+        LaunchError: It cannot be started.
+    """
+    try:
+        return Lifeline(launcher)
+    except OSError as e:
+        raise not_started("runtime-failed", f"no process can watch the pilot: {e.strerror}", "the node") from e
 
 
 _lines: weakref.WeakSet[Lifeline] = weakref.WeakSet()
