@@ -9,7 +9,7 @@ PROGRAM=${0##*/}
 TOOLS=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 
 # What a batch node puts into the environment must not reach the programs started here.
-unset BASH_ENV CDPATH ENV LD_LIBRARY_PATH LD_PRELOAD PYTHONHOME PYTHONPATH APT_CONFIG
+unset BASH_ENV CDPATH ENV LD_LIBRARY_PATH LD_PRELOAD PYTHONHOME PYTHONPATH APT_CONFIG PYTEST_ADDOPTS PYTEST_PLUGINS
 while IFS= read -r name; do
     unset "$name"
 done < <(compgen -e | grep -E '^(APPTAINER|SINGULARITY)' || true)

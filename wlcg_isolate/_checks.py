@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from wlcg_isolate.plan import Plan
 
 #: Directories that are the node, not somebody's work.
-_NO_WORKDIR = frozenset("/ /bin /boot /dev /etc /home /lib /lib64 /proc /run /sbin /sys /usr /var /var/tmp".split())
+NO_WORKDIR = frozenset("/ /bin /boot /dev /etc /home /lib /lib64 /proc /run /sbin /sys /usr /var /var/tmp".split())
+
+#: execve(2), MAX_ARG_STRLEN with pages of 4 KiB, less the NUL byte.
+_MAX_WORD = 32 * 4096 - 1
 
 
 def workdir_problems(workdir: Optional[str], facts: HostFacts) -> Iterator[Problem]:
@@ -47,7 +50,7 @@ def workdir_problems(workdir: Optional[str], facts: HostFacts) -> Iterator[Probl
             origin="--workdir",
             advice="create it before the payload is started",
         )
-    elif workdir in _NO_WORKDIR or fact.resolved in _NO_WORKDIR:
+    elif workdir in NO_WORKDIR or fact.resolved in NO_WORKDIR:
         yield Problem(
             kind="workdir-unsafe",
             message=f"{workdir} is a directory of the system",
@@ -101,6 +104,49 @@ def policy_problems(request: Request, policy: Policy, facts: HostFacts) -> Itera
             origin="payload.limit_seconds",
             advice="ask for less, or leave it out to get the most",
         )
+
+
+def planted_links(workdir: Optional[str], binds: tuple[BindDecision, ...], facts: HostFacts) -> Iterator[Problem]:
+    """
+    Find bind sources in the working directory that are really elsewhere.
+
+    An earlier payload may have put a link there, to what the pilot can read
+    and no payload may.
+    """
+    if workdir is None:
+        return
+    fact = facts.paths.get(workdir)
+    inside = workdir if fact is None or fact.resolved is None else fact.resolved
+    for bind in binds:
+        found = facts.paths.get(bind.source)
+        if bind.decision != "mount" or found is None or found.resolved is None or not is_below(bind.source, workdir):
+            continue
+        if not is_below(found.resolved, inside):
+            yield Problem(
+                kind="workdir-unsafe",
+                message=f"{bind.source} is in the working directory, where a link leads it to {found.resolved}",
+                origin=bind.origin,
+                advice="bind that directory itself, if it is meant",
+            )
+
+
+def too_long(command: tuple[str, ...], environ: Mapping[str, str]) -> Iterator[Problem]:
+    """
+    Find what no program can be started with.
+
+    The sum of all is checked at the start, where the image's own variables
+    are known.
+    """
+    words = [("argument-undeliverable", f"argument {i}", word) for i, word in enumerate(command)]
+    words += [("variable-undeliverable", f"the variable {n}", f"{n}={value}") for n, value in environ.items()]
+    for kind, name, word in words:
+        if len(os.fsencode(word)) > _MAX_WORD:
+            yield Problem(
+                kind=kind,
+                message=f"{name} is longer than the {_MAX_WORD} bytes that the kernel passes on",
+                origin="request",
+                advice="hand it over in a file in the working directory",
+            )
 
 
 def trace_dirs(

@@ -92,7 +92,9 @@ def static_argv(plan: Plan, scratch: str) -> tuple[str, ...]:
     """
     Return the whole command, payload included.
     """
-    shim = f'{_TIDY}HOME={shlex.quote(plan.home)}; export HOME; exec "$@"'
+    home = shlex.quote(plan.home)
+    # The runtime starts elsewhere when the caller's directory is gone (1.4.5).
+    shim = f'cd {home} || exit 125; {_TIDY}HOME={home}; export HOME; exec "$@"'
 
     return (*runtime_argv(plan, scratch), "/bin/sh", "-c", shim, "sh", *plan.request.payload.command)
 

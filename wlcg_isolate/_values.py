@@ -105,6 +105,11 @@ def text_fault(value: Any, *, empty: bool = False) -> Optional[str]:
         return "must not be empty"
     if "\0" in value:
         return "must not hold a NUL byte"
+    try:
+        os.fsencode(value)
+    except UnicodeEncodeError:
+        # JSON can say \ud800; PEP 383 gives bytes to \udc80 and above only.
+        return "must not hold a character that no bytes stand for here, such as a lone surrogate"
 
     return None
 

@@ -210,6 +210,9 @@ _MESSAGES: tuple[_Message, ...] = (
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _SEVERE = re.compile(r"^(FATAL|ERROR|ABORT) *:|^Error for command", re.MULTILINE)
 
+#: The runtimes are Go programs, and these may also come from a payload.
+_CRASH = re.compile(r"(panic|fatal error): ")
+
 
 def _as_text(stderr: Union[str, bytes]) -> str:
     text = stderr.decode("utf-8", "replace") if isinstance(stderr, bytes) else stderr
@@ -234,7 +237,7 @@ def runtime_failure(stderr: Union[str, bytes], *, killed_by: Optional[int] = Non
             origin="the runtime",
             advice="look for who sent it: memory limit, batch system, operator",
         )
-    severe = [line for line in text.splitlines() if _SEVERE.match(line)]
+    severe = [line for line in text.splitlines() if _SEVERE.match(line) or _CRASH.match(line)]
     words = " | ".join(severe or text.split("\n")[-3:]).strip() or "it printed nothing"
     for row in _MESSAGES:
         if row.pattern.search(words):

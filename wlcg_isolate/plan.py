@@ -197,11 +197,13 @@ def make_plan(request: Request, policy: Policy, facts: Optional[HostFacts] = Non
     problems += found
     environment, found = decide_environment(facts.environ, request, policy, trace_id)
     problems += found
+    problems += _checks.too_long(request.payload.command, {d.name: d.value for d in environment if d.value is not None})
     workdir = workdir_of(request, facts.cwd)
     astray = list(_checks.workdir_problems(workdir, facts))
     problems += astray
     binds, found = decide_binds(request, policy, facts, workdir or "/")
     problems += found
+    problems += _checks.planted_links(workdir, binds, facts)
     trace_dirs, found = _checks.trace_dirs(request, policy, facts, binds)
     # In a wrong working directory, what it shows is wrong for the same reason.
     problems += [] if astray else found

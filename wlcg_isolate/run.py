@@ -13,6 +13,8 @@ from typing import Any, Callable, Optional
 import attrs
 
 from wlcg_isolate import _events, launch
+from wlcg_isolate._checks import NO_WORKDIR
+from wlcg_isolate._values import is_below, normal_path
 from wlcg_isolate.errors import IsolateError, PolicyError, TraceError
 from wlcg_isolate.host import trace_candidates
 from wlcg_isolate.outcome import Outcome, of_refusal
@@ -141,7 +143,21 @@ def refuse(error: IsolateError, request: Optional[Request], trace_dirs: Iterable
 
         trace_dirs: Where the record may go, best first.
     """
-    return _refused(error, request, trace_dirs, str(uuid.uuid4()))
+    return _refused(error, request, _out_of_sight(trace_dirs, request), str(uuid.uuid4()))
+
+
+def _out_of_sight(trace_dirs: Iterable[str], request: Optional[Request]) -> list[str]:
+    """
+    Leave out what is in the working directory, where an earlier payload may
+    have left links to elsewhere.
+    """
+    workdir = None if request is None else request.workdir
+    with contextlib.suppress(OSError):
+        workdir = normal_path(workdir or os.getcwd())
+    if workdir is None or workdir in NO_WORKDIR:
+        return list(trace_dirs)
+
+    return [place for place in trace_dirs if not is_below(place, workdir)]
 
 
 def _refused(error: IsolateError, request: Optional[Request], trace_dirs: Iterable[str], trace_id: str) -> Outcome:

@@ -138,13 +138,14 @@ def test_marker_that_is_none(fake, request_for, garbage):
     assert (False, "isolation-incomplete") == (outcome.started, outcome.kind)
 
 
-def test_dies_after_the_marker(fake, request_for, tmp_path):
-    """A container that ends before the release has not run the payload."""
+@pytest.mark.parametrize("more", ["", "; sleep 0.5", "; sleep 0.5; kill -9 $$"], ids=["at-once", "later", "killed"])
+def test_dies_after_the_marker(fake, request_for, tmp_path, more):
+    """A container that ends before it has read what to run has not run the payload."""
     isolated = "unshare --user --map-current-user --mount --ipc --pid --fork --mount-proc"
-    behaviour = f"exec {isolated} sh -c 'echo \"$$\" >&4'"
+    behaviour = f"exec {isolated} sh -c 'echo \"$$\" >&4{more}'"
     outcome = run_isolated(request_for(fake(behaviour), "touch", str(tmp_path / "started")), POLICY)
 
-    assert outcome.failed_by == "runtime"
+    assert (False, "runtime") == (outcome.started, outcome.failed_by)
     assert not (tmp_path / "started").exists()
 
 

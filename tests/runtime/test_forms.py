@@ -78,7 +78,8 @@ def test_plan_json(cli, image):
     plan = json.loads(done.stdout)
 
     assert {
-        "argv", "binds", "environ", "environment", "image", "runtime", "trace_id", "warnings", "workdir",
+        "argv", "binds", "environ", "environment", "gpus", "image", "runtime", "timeout", "trace_id", "warnings",
+        "workdir",
     } == set(plan)  # fmt: skip
     assert {"path", "flavour", "version", "mode", "reason"} == set(plan["runtime"])
     assert {"requested", "path", "resolved_path", "form", "architecture", "digest"} == set(plan["image"])
@@ -97,7 +98,7 @@ def test_explain_and_doctor(cli, image):
     )  # fmt: skip
     rows = json.loads(explain.stdout)
 
-    assert {"key", "value", "layer", "file", "overrode"} == set(rows[0])
+    assert {"key", "value", "layer", "file", "overrode", "parts"} == set(rows[0])
     assert {"built-in"} == {row["layer"] for row in rows}
     assert json.loads(doctor.stdout)["able"] is True
     assert [] == os.listdir(cli.workdir)

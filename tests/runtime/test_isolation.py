@@ -97,9 +97,10 @@ def test_whole_environment(cli, image, name):
 
 
 def test_hostile_node(cli, image):
-    """Nothing of a hostile environment steers the runtime or the payload."""
+    """Nothing of a hostile environment steers the runtime or the payload, where the site cuts the binds it asks for."""
     script = "ls -d /evil /evil2 /srv/evil 2>/dev/null; bash -c 'type which module' 2>&1; python3 -c 'print(1)'"
-    ran = cli.run("--image", image("debian11"), command=("bash", "-c", script), environ=HOSTILE)
+    forbid = ("--set", 'bind.forbidden_sources=["/etc"]')
+    ran = cli.run("--image", image("debian11"), *forbid, command=("bash", "-c", script), environ=HOSTILE)
 
     assert b"evil" not in ran.stdout
     assert b"broken" not in ran.stdout

@@ -5,6 +5,8 @@ What cannot run isolated does not run, and everybody is told why.
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 
 import pytest
 
@@ -92,11 +94,70 @@ def test_all_problems_at_once(cli):
     assert 5 == ran.stderr.count("\n")
 
 
+@pytest.mark.parametrize(
+    ("more", "kind"),
+    [
+        ({"env": {"A": "x" * 200_000}}, "variable-undeliverable"),
+        ({"payload": {"command": ["true", "x" * 200_000]}}, "argument-undeliverable"),
+        ({"payload": {"command": ["true", *(["x" * 1000] * 10_000)]}}, "argument-undeliverable"),
+        ({"env": {f"V{i}": "x" * 1000 for i in range(10_000)}}, "argument-undeliverable"),
+        ({"env": {"A": "\ud800"}}, "request-invalid"),
+        ({"payload": {"command": ["true", "\ud800"]}}, "request-invalid"),
+    ],
+    ids=["variable", "argument", "arguments", "variables", "surrogate-variable", "surrogate-argument"],
+)
+def test_what_no_kernel_passes_on(cli, image, tmp_path, more, kind):
+    """What cannot be delivered is refused, and not the payload's failure."""
+    file = tmp_path / "request.json"
+    file.write_text(json.dumps({"payload": {"command": ["true"]}, "image": image("debian11"), **more}))
+    ran = cli.run("--request", file, command=())
+
+    assert (125, kind, "policy", "never") == (ran.status, *(ran.outcome[k] for k in ("kind", "failed_by", "retry")))
+    assert (["payload.refused"], True) == (ran.actions(), _one_line(ran.stderr))
+
+
+def test_much_is_delivered(cli, image, tmp_path):
+    """What the kernel passes on arrives, also where it is nearly all that fits."""
+    words = ["x" * 1000] * 1900
+    file = tmp_path / "request.json"
+    file.write_text(json.dumps({"payload": {"command": ["sh", "-c", "echo $#", "sh", *words]}, "image": image("tiny")}))
+    ran = cli.run("--request", file, command=())
+
+    assert (0, b"1900\n") == (ran.status, ran.stdout)
+
+
 def test_trace_dir_in_sight(cli, image):
-    """A trace directory that the payload would see is refused."""
+    """A trace directory that the payload would see is refused, and nothing is written there."""
     ran = cli.run("--image", image("tiny"), "--trace-dir", cli.workdir / "trace")
 
     assert (125, "trace-visible") == (ran.status, ran.outcome["kind"])
+    assert [] == os.listdir(cli.workdir)
+
+
+@pytest.mark.parametrize("inside", [True, False], ids=["inside", "outside"])
+def test_bind_through_a_planted_link(cli, image, tmp_path, inside):
+    """A link that an earlier payload left shows the next one nothing outside of their directory."""
+    there = (cli.workdir if inside else tmp_path) / "there"
+    there.mkdir()
+    (there / "key").write_text("key")
+    cli.run("--image", image("tiny"), command=("ln", "-s", there, "/srv/input"))
+    ran = cli.run("--image", image("tiny"), "--bind", "input:/input", command=("cat", "/input/key"))
+
+    assert ((0, b"key") if inside else (125, b"")) == (ran.status, ran.stdout)
+    assert ("success" if inside else "workdir-unsafe") == ran.outcome["kind"]
+
+
+def test_outcome_through_a_planted_link(cli, image, tmp_path):
+    """A link that an earlier payload left leads the next one's outcome nowhere."""
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "outcome.json").write_text("stays")
+    (cli.workdir / "results").symlink_to(tmp_path / "there")
+    cli.outcome = cli.workdir / "results" / "outcome.json"
+    argv = cli.argv("--image", image("tiny"), command=("true",))
+    done = subprocess.run(argv, env=cli.environ, capture_output=True, check=False)
+
+    assert (125, "stays") == (done.returncode, cli.outcome.read_text())
+    assert b"a link in the working directory leads to" in done.stderr
 
 
 def test_trace_cannot_be_written(cli, image, tmp_path):

@@ -113,6 +113,56 @@ def test_closed_streams(cli, image):
     assert ["payload.start", "payload.end"] == ran.actions()
 
 
+def test_current_directory_is_gone(cli, image):
+    """A pilot whose own directory was removed has its payload start in its working directory all the same."""
+    script = 'mkdir gone; cd gone; rmdir ../gone; exec "$@"'
+    argv = cli.argv("--image", image("tiny"), command=("sh", "-c", "pwd; readlink /proc/self/cwd; env | grep PWD"))
+    done = subprocess.run(
+        ["sh", "-c", script, "sh", *argv], env=cli.environ, cwd=cli.workdir, check=False, capture_output=True
+    )
+
+    assert (0, b"/srv\n/srv\nPWD=/srv\n") == (done.returncode, done.stdout)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- 2>&-"])
+def test_one_closed_stream(cli, image, closed):
+    """What is closed is the null device for the payload, and no file of the host."""
+    script = "for i in 0 1 2; do readlink /proc/self/fd/$i; done > /srv/fds; echo out; echo err >&2"
+    argv = cli.argv("--image", image("tiny"), command=("sh", "-c", script))
+    done = subprocess.run(
+        ["sh", "-c", f'"$@" {closed}', "sh", *argv], env=cli.environ, check=False, timeout=60, capture_output=True,
+        stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    fds = (cli.workdir / "fds").read_text().split()
+
+    assert (0, True) == (done.returncode, cli.read(0).outcome["started"])
+    assert {"<&-": [], ">&-": ["out"], "2>&-": ["err"], "<&- 2>&-": ["err"]}[closed] == sorted(
+        {"out", "err"} - set((done.stdout + done.stderr).decode().split())
+    )
+    assert 3 == len(fds)
+    assert not any("wlcg-isolate" in name for name in fds)
+
+
+def test_refusal_without_standard_error(cli):
+    """A refusal keeps its exit status where nobody can read why."""
+    argv = cli.argv("--image", "/nosuch", command=("true",))
+    done = subprocess.run(["sh", "-c", '"$@" 2>&-', "sh", *argv], env=cli.environ, check=False, timeout=60)
+
+    assert (125, ["payload.refused"]) == (done.returncode, cli.read(125).actions())
+
+
+def test_modules_of_an_earlier_payload(cli, image):
+    """What a payload leaves in its directory is not run outside a container by the next one's start."""
+    planted = f"open({str(cli.workdir / 'planted')!r}, 'w')"
+    (cli.workdir / "wlcg_isolate").mkdir()
+    for name in ("wlcg_isolate/__init__", "json", "attr", "sitecustomize", "usercustomize", "sh"):
+        (cli.workdir / f"{name}.py").write_text(planted)
+    ran = cli.run("--image", image("tiny"), environ={"PYTHONPATH": ""})
+
+    assert (0, "") == (ran.status, ran.stderr)
+    assert not (cli.workdir / "planted").exists()
+
+
 def _wait_for(condition):
     for _ in range(600):
         if condition():

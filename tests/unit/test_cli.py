@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -175,6 +178,16 @@ def test_outcome_file_replaces_what_the_payload_plants(tmp_path):
     assert ["other", "outcome"] == sorted(os.listdir(tmp_path))
 
 
+def test_outcome_file_replaces_a_directory(tmp_path):
+    """A full directory of that name, which nothing can replace, is moved aside."""
+    file = OutcomeFile(str(tmp_path / "outcome"))
+    (tmp_path / "outcome" / "x").mkdir(parents=True)
+    file.write(of_payload(3, None))
+
+    assert 3 == json.loads((tmp_path / "outcome").read_text())["exit_code"]
+    assert [["x"]] == [os.listdir(path) for path in tmp_path.glob(".outcome.*.replaced")]
+
+
 @pytest.mark.parametrize(
     "prepare", [os.mkdir, os.mkfifo, lambda p: os.symlink("other", p)], ids=["directory", "fifo", "link"]
 )
@@ -187,7 +200,7 @@ def test_outcome_file_must_be_plain(tmp_path, prepare):
     assert ["outcome"] == os.listdir(tmp_path)
 
 
-@pytest.mark.parametrize("path", ["/dev/null", "none/outcome", "file/outcome"])
+@pytest.mark.parametrize("path", ["/", "/dev/null", "none/outcome", "file/outcome"])
 def test_outcome_file_in_no_place(tmp_path, monkeypatch, path):
     """A device, a missing directory and a file's inside are refused, by name."""
     monkeypatch.chdir(tmp_path)
@@ -195,6 +208,61 @@ def test_outcome_file_in_no_place(tmp_path, monkeypatch, path):
 
     with pytest.raises(RequestError, match=f"the outcome cannot be written to {path}: "):
         OutcomeFile(path)
+
+
+def test_outcome_of_an_earlier_payload_does_not_stay(tmp_path):
+    """Where the pilot is killed there is no outcome, and not another payload's."""
+    (tmp_path / "outcome").write_text("{}")
+    OutcomeFile(str(tmp_path / "outcome"))
+
+    assert [] == os.listdir(tmp_path)
+
+
+def test_outcome_that_cannot_be_written(tmp_path, capsys, mocker):
+    """What became of a payload is not lost when the disk is full, and nothing half stays."""
+    file = OutcomeFile(str(tmp_path / "outcome"))
+    mocker.patch("os.rename", side_effect=OSError(28, "No space left on device"))
+    file.write(of_payload(3, None))
+    error = capsys.readouterr().err
+    begin = f"wlcg-isolate: the outcome cannot be written to {tmp_path}/outcome: No space left on device: "
+
+    assert [] == os.listdir(tmp_path)
+    assert (1, begin) == (error.count("\n"), error[: len(begin)])
+    assert 3 == json.loads(error[len(begin) :])["exit_code"]
+
+
+FULL = """
+import json, sys
+from wlcg_isolate.cli.output import OutcomeFile
+from wlcg_isolate.outcome import of_payload
+file = OutcomeFile(sys.argv[1] + "/outcome")
+try:
+    with open(sys.argv[1] + "/big", "wb", buffering=0) as f:
+        while f.write(bytes(1024)):
+            pass
+except OSError as e:
+    print(e.errno)
+file.write(of_payload(3, None))
+print(json.load(open(sys.argv[1] + "/outcome"))["exit_code"])
+"""
+
+
+def test_outcome_on_a_disk_that_the_payload_fills(tmp_path):
+    """The room for the outcome is taken before the payload starts."""
+    script = 'mount -t tmpfs -o size=64k tmpfs "$2" && exec "$0" -c "$1" "$2"'
+    argv = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, sys.executable, FULL, tmp_path]
+    done = subprocess.run(argv, capture_output=True, check=False, text=True)
+
+    assert (f"{errno.ENOSPC}\n3\n", "") == (done.stdout, done.stderr)
+
+
+def test_outcome_without_nameless_files(tmp_path, mocker):
+    """A file system that has no nameless files does as well."""
+    mocker.patch.object(os, "O_TMPFILE", 0)
+    file = OutcomeFile(str(tmp_path / "outcome"))
+    file.write(of_payload(3, None))
+
+    assert (["outcome"], 3) == (os.listdir(tmp_path), json.loads((tmp_path / "outcome").read_text())["exit_code"])
 
 
 def test_table():

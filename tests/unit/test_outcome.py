@@ -176,6 +176,14 @@ def test_silent_runtime_is_said_to_be_silent():
     assert "it printed nothing" == runtime_failure("").message
 
 
+def test_crash_of_the_runtime_is_named():
+    """The message holds what a crashing runtime died of, and not its stack; a payload may crash so, too."""
+    crash = "panic: unhandled fd: 4\n\ngoroutine 1 [running]:\nmain.main()\n\t/build/main.go:115 +0x44\n"
+
+    assert "panic: unhandled fd: 4" == runtime_failure(crash).message
+    assert classify(255, crash).started
+
+
 def test_long_text_is_cut():
     """A runtime that prints megabytes does not fill the outcome."""
     assert 1000 == len(runtime_failure("FATAL: " + "x" * 5000).message)

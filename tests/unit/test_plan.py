@@ -49,6 +49,17 @@ def test_command_of_a_plain_plan(plan):
     assert ("tool", "--flag", "a b") == made.argv[-3:]
 
 
+def test_longest_words(plan):
+    """What the kernel passes on is planned to the last byte, and one byte more is refused."""
+    longest = 131_071
+    assert () == plan("tool", "x" * longest, env={"A": "\u00e4" * ((longest - 2) // 2)}).unrenderable
+    with pytest.raises(PlanError) as caught:
+        plan("tool", "x" * (longest + 1), env={"A": "x" * (longest - 1)})
+
+    assert ["argument-undeliverable", "variable-undeliverable"] == kinds_of(caught)
+    assert "argument 1 is longer than the 131071 bytes" in str(caught.value)
+
+
 def test_environment_of_a_plain_plan(plan):
     """The runtime's environment is complete, and holds nothing of the pilot's but what passes."""
     host = {"TZ": "UTC", "TOKEN": SECRET, "LD_PRELOAD": "/x.so", "APPTAINER_BIND": "/etc"}

@@ -17,6 +17,7 @@ PAYLOAD = Payload(command=("true",))
 TEXT = [
     ("", "must not be empty"),
     ("a\0", "must not hold a NUL byte"),
+    ("/a\ud800", "must not hold a character that no bytes stand for here, such as a lone surrogate"),
     (7, "must be text, not int"),
     (b"/a", "must be text, not bytes"),
     (["/a"], "must be text, not list"),

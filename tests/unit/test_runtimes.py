@@ -32,14 +32,14 @@ def script(tmp_path):
 
 
 def test_candidates(script, tmp_path, monkeypatch):
-    """Names are looked up in PATH, paths are taken as they are, and each counts once."""
+    """Names are looked up in PATH, but not in the payload's directory; paths stay as they are; each counts once."""
     program = script(name="singularity")
     script(name="apptainer", mode=0o644)
     monkeypatch.chdir(tmp_path)
     search = ("apptainer", "singularity", "/opt/apptainer", program, "/opt/apptainer")
 
     assert [program, "/opt/apptainer"] == list(candidates(search, f"/nowhere:{tmp_path}"))
-    assert [program] == list(candidates(["singularity"], "."))
+    assert [] == list(candidates(["singularity"], ".::bin:"))
 
 
 @pytest.mark.parametrize(

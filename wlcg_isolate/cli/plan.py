@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Optional
 
 from wlcg_isolate.cli import options
-from wlcg_isolate.cli.output import OutcomeFile, print_json, report, report_error
+from wlcg_isolate.cli.output import OutcomeFile, print_json, report, report_error, workdir_of
 from wlcg_isolate.errors import IsolateError, RequestError
 from wlcg_isolate.outcome import NOT_STARTED_STATUS, of_refusal
 from wlcg_isolate.plan import Plan, make_plan
@@ -33,7 +33,7 @@ def main(argv: Sequence[str]) -> int:
     file: Optional[OutcomeFile] = None
     try:
         if parsed.outcome is not None:
-            file = OutcomeFile(parsed.outcome)
+            file = OutcomeFile(parsed.outcome, workdir_of(parsed))
         if parsed.problems or parsed.request is None:
             raise RequestError(parsed.problems)
         _print(make_plan(parsed.request, parsed.policy), parsed.options)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Optional
 
 from wlcg_isolate.cli import options
-from wlcg_isolate.cli.output import OutcomeFile, report
+from wlcg_isolate.cli.output import OutcomeFile, report, workdir_of
 from wlcg_isolate.errors import IsolateError, RequestError
 from wlcg_isolate.launch import Container
 from wlcg_isolate.outcome import NOT_STARTED_STATUS
@@ -47,7 +47,7 @@ def _main(argv: Sequence[str], signals: _Signals) -> int:
     file: Optional[OutcomeFile] = None
     if parsed.outcome is not None:
         try:
-            file = OutcomeFile(parsed.outcome)
+            file = OutcomeFile(parsed.outcome, workdir_of(parsed))
         except IsolateError as e:
             problems += e.problems
 

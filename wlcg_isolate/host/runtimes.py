@@ -58,7 +58,8 @@ def candidates(search: Iterable[str], path: str) -> Iterable[str]:
         if "/" in wanted:
             seen.setdefault(os.path.abspath(wanted))
             continue
-        found = shutil.which(wanted, path=path)
+        # An empty or relative directory there would mean the payload's own.
+        found = shutil.which(wanted, path=":".join(place for place in path.split(":") if place.startswith("/")))
         if found:
             seen.setdefault(os.path.abspath(found))
 

@@ -19,10 +19,11 @@ import time
 from typing import BinaryIO, Callable, Optional, cast
 
 from wlcg_isolate import _render
-from wlcg_isolate.errors import LaunchError, Problem
+from wlcg_isolate.errors import LaunchError
 from wlcg_isolate.launch import descriptors, handshake, process, verdict
-from wlcg_isolate.launch.lifeline import Lifeline
+from wlcg_isolate.launch.lifeline import watch
 from wlcg_isolate.launch.scratch import Scratch
+from wlcg_isolate.launch.verdict import not_started
 from wlcg_isolate.outcome import Outcome, runtime_failure
 from wlcg_isolate.plan import Plan
 
@@ -184,7 +185,9 @@ class Container:
         try:
             keep.enter_context(Scratch(plan))
         except OSError as e:
-            raise _failed("workdir-not-writable", f"{plan.scratch} cannot be made: {e.strerror}", "this node") from e
+            raise not_started(
+                "workdir-not-writable", f"{plan.scratch} cannot be made: {e.strerror}", "this node"
+            ) from e
         with contextlib.ExitStack() as pipes:
             words = pipes.enter_context(descriptors.own_file())
             null = pipes.enter_context(open(os.devnull, "rb"))
@@ -198,25 +201,22 @@ class Container:
                 pid = process.spawn(argv, plan.runtime_environ, numbers)
             except OSError as e:
                 reason = f"{plan.runtime.path} cannot be executed: {e.strerror}"
-                raise _failed("runtime-vanished", reason, "this node") from e
+                raise not_started("runtime-vanished", reason, "this node") from e
             self._launcher = process.Child(pid)
             keep.callback(self._launcher.close)
-            keep.callback(self._lifeline(pid).release)
+            keep.callback(watch(pid).release)
             ready_write.close()
             release_read.close()
             self._payload = self._await_marker(ready_read, words, cancelled)
-            keep.callback(self._close_payload_fd)
             self._payload_fd = process.open_pidfd(self._payload.pid)
+            excess = handshake.oversize(plan, self._payload)
+            if excess:
+                reason = f"arguments and variables are {excess} bytes more than the kernel passes on"
+                raise not_started("argument-undeliverable", reason, "request", "hand them over in a file")
             if on_ready is not None:
                 on_ready(self._payload)
             self._released = time.monotonic()
-            self._release(release_write)
-
-    def _lifeline(self, launcher: int) -> Lifeline:
-        try:
-            return Lifeline(launcher)
-        except OSError as e:
-            raise _failed("runtime-failed", f"no process can watch the pilot: {e.strerror}", "the node") from e
+            self._release(release_write, ready_read)
 
     def _await_marker(self, ready: BinaryIO, words: BinaryIO, cancelled: Optional[Callable[[], bool]]) -> Ready:
         """
@@ -227,10 +227,12 @@ class Container:
         marker = b""
         while not marker.endswith(b"\n"):
             if cancelled is not None and cancelled():
-                raise _failed("stopped-before-start", "the pilot was told to stop", "a signal")
+                raise not_started("stopped-before-start", "the pilot was told to stop", "a signal")
             left = deadline - time.monotonic()
             if left <= 0:
-                raise _failed("runtime-hung", f"no start marker within {self.plan.start_deadline:g} s", "the runtime")
+                raise not_started(
+                    "runtime-hung", f"no start marker within {self.plan.start_deadline:g} s", "the runtime"
+                )
             if not process.wait_readable([ready.fileno()], min(left, _CANCEL_SECONDS)):
                 continue
             chunk = os.read(ready.fileno(), 64)
@@ -239,11 +241,13 @@ class Container:
             marker += chunk
         payload = handshake.find_payload(launcher.pid, marker)
         if payload is None:
-            raise _failed("isolation-incomplete", "the payload's process was not found below the runtime's", "the node")
+            raise not_started(
+                "isolation-incomplete", "the payload's process was not found below the runtime's", "the node"
+            )
         shared = handshake.shared_namespaces(payload, userns=self.plan.runtime.mode == "userns")
         if shared:
             reason = f"the container has no {', '.join(shared)} namespace of its own"
-            raise _failed("isolation-incomplete", reason, "the runtime's configuration")
+            raise not_started("isolation-incomplete", reason, "the runtime's configuration")
 
         return payload
 
@@ -257,28 +261,20 @@ class Container:
 
         return LaunchError([runtime_failure(words.read(), killed_by=launcher.ended.signal if launcher.ended else None)])
 
-    def _release(self, pipe: BinaryIO) -> None:
+    def _release(self, pipe: BinaryIO, ready: BinaryIO) -> None:
         """
-        Tell the waiting shell what to become.
-
-        A shell that does not read in time, or has gone, is a runtime failure:
-        nothing of the payload has run.
+        Tell the waiting shell what to become; one that does not read in time,
+        or has gone, is a runtime failure: nothing of the payload has run.
         """
-        text = memoryview(handshake.release_text(self.plan, self.payload))
-        os.set_blocking(pipe.fileno(), False)
-        deadline = time.monotonic() + self.plan.start_deadline
-        while text:
-            try:
-                text = text[os.write(pipe.fileno(), text) :]
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise _failed(
-                        "runtime-hung", "the container stopped reading before the start", "the node"
-                    ) from None
-                time.sleep(0.001)
-            except BrokenPipeError:
-                raise _failed("runtime-killed", "the container was ended before the start", "the node") from None
-        pipe.close()
+        text = handshake.release_text(self.plan, self.payload)
+        try:
+            descriptors.write_within(pipe.fileno(), text, self.plan.start_deadline)
+            pipe.close()
+            handshake.await_taken(ready.fileno(), self.plan.start_deadline)
+        except TimeoutError:
+            raise not_started("runtime-hung", "the container stopped reading before the start", "the node") from None
+        except BrokenPipeError:
+            raise not_started("runtime-killed", "the container was ended before the start", "the node") from None
 
     def _kill_all(self, launcher: process.Child) -> None:
         """
@@ -295,13 +291,7 @@ class Container:
     def _close(self) -> None:
         # From here on the process numbers may be somebody else's.
         self._ended = True
-        self._resources.close()
-
-    def _close_payload_fd(self) -> None:
         if self._payload_fd is not None:
             os.close(self._payload_fd)
             self._payload_fd = None
-
-
-def _failed(kind: str, message: str, origin: str) -> LaunchError:
-    return LaunchError([Problem(kind=kind, message=message, origin=origin, advice="run wlcg-isolate doctor")])
+        self._resources.close()

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from typing import Any, BinaryIO, Union, cast
 
 from wlcg_isolate.launch import process
@@ -40,6 +41,27 @@ def pipe(stack: contextlib.ExitStack) -> tuple[BinaryIO, BinaryIO]:
         stack.enter_context(open(read, "rb", buffering=0)),
         stack.enter_context(open(write, "wb", buffering=0)),
     )
+
+
+def write_within(fd: int, text: bytes, seconds: float) -> None:
+    """
+    Write all of *text* into a pipe.
+
+    Raises:
+        TimeoutError: Nobody reads it.
+
+        BrokenPipeError: Nobody can read it any more.
+    """
+    os.set_blocking(fd, False)
+    deadline = time.monotonic() + seconds
+    left = memoryview(text)
+    while left:
+        try:
+            left = left[os.write(fd, left) :]
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise TimeoutError from None
+            time.sleep(0.001)
 
 
 def own_file() -> BinaryIO:

@@ -6,8 +6,9 @@ When the container stands, that program
 
 1. writes its own process id to descriptor 4: the start marker;
 2. reads what to do from descriptor 3, and waits for it;
-3. does it: sets the variables, takes the caller's descriptors 5, 6 and 7 as
-   its standard ones, closes all others and becomes the payload.
+3. does it: sets the variables, says on descriptor 4 that it has read all,
+   takes the caller's descriptors 5, 6 and 7 as its standard ones, closes all
+   others and becomes the payload.
 
 Between 1 and 2 the host finds the process, checks from outside that it is
 isolated, and writes the trace record.  If the host dies or refuses, the shell
@@ -23,13 +24,14 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import shlex
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple, Optional
 
 from wlcg_isolate import _render
 from wlcg_isolate._values import IDENTIFIER
-from wlcg_isolate.launch import procfs
+from wlcg_isolate.launch import process, procfs
 from wlcg_isolate.plan import Plan
 
 RELEASE_FD = 3
@@ -42,6 +44,16 @@ WAITING_FDS = (5, 6, 7)
 SHIM = f'echo "$$" >&{READY_FD}; . /proc/self/fd/{RELEASE_FD}; exit 125'
 
 _RUNTIME_NAMES = re.compile(r"(APPTAINER|SINGULARITY)")
+
+#: execve(2): each word costs its NUL byte and a pointer.
+_PER_WORD = 9
+
+#: For the program's path and what the shell itself adds.
+_SPARE = 8192
+
+#: fs/exec.c of Linux 4.13 and newer: ARG_MAX, and three quarters of the
+#: default stack.
+_LEAST_EXEC, _MOST_EXEC = 131_072, 6 * 1024 * 1024
 
 #: What must differ between host and container.
 _SEPARATE = ("pid", "mnt", "ipc")
@@ -112,16 +124,63 @@ def release_text(plan: Plan, payload: Payload) -> bytes:
     """
     image_environ = _environ_of(payload.pid)
     wanted = plan.payload_environ
-    lines = [b"unset " + name.encode() for name in _added_by_runtime(image_environ)]
+    # The runtime starts elsewhere when the pilot's current directory is gone
+    # (Apptainer 1.4.5).  This comes first: a shell may export OLDPWD.
+    lines = [b"cd " + _quoted(plan.home) + b" || exit 125", b"unset OLDPWD"]
+    lines += [b"unset " + name.encode() for name in _added_by_runtime(image_environ)]
     if "LD_LIBRARY_PATH" not in wanted:
         lines += _without_runtime_libs(image_environ)
     lines += [b"export " + name.encode() + b"=" + _quoted(value) for name, value in wanted.items()]
     lines.append(b"set -- " + b" ".join(_quoted(word) for word in plan.request.payload.command))
     moves = " ".join(f"{i}<&{fd}" if i == 0 else f"{i}>&{fd}" for i, fd in enumerate(WAITING_FDS))
     closes = " ".join(f"{fd}<&-" for fd in (RELEASE_FD, READY_FD, *WAITING_FDS))
+    lines.append(f"echo >&{READY_FD} || exit 125".encode())
     lines += [f"exec {moves} {closes}".encode(), b'exec "$@"', b""]
 
     return b"\n".join(lines)
+
+
+def oversize(plan: Plan, payload: Payload) -> int:
+    """
+    Tell how many bytes the payload's arguments and environment, the image's
+    own included, are above what the kernel lets a program start with.
+
+    Left to the kernel, the waiting shell would end with 126, as if the
+    payload had.
+    """
+    environ = {**_environ_of(payload.pid), **{n: os.fsencode(v) for n, v in plan.payload_environ.items()}}
+    size = sum(len(os.fsencode(word)) + _PER_WORD for word in plan.request.payload.command)
+    size += sum(len(name) + 1 + len(value) + _PER_WORD for name, value in environ.items())
+
+    return max(0, size + _SPARE - _exec_limit())
+
+
+def await_taken(ready: int, seconds: float) -> None:
+    """
+    Wait until the shell says that it has read all.
+
+    A pipe takes what is written also when nobody reads it any more: without
+    this, a container that ended here would pass for a payload that did.
+
+    Raises:
+        TimeoutError: It says nothing.
+
+        BrokenPipeError: It has gone.
+    """
+    if not process.wait_readable([ready], seconds):
+        raise TimeoutError
+    if not os.read(ready, 1):
+        raise BrokenPipeError
+
+
+def _exec_limit() -> int:
+    """
+    Compute the limit of execve(2); the payload inherits this process's.
+    """
+    stack, _ = resource.getrlimit(resource.RLIMIT_STACK)
+    quarter = _MOST_EXEC if stack == resource.RLIM_INFINITY else stack // 4
+
+    return max(_LEAST_EXEC, min(quarter, _MOST_EXEC))
 
 
 def _quoted(value: str) -> bytes:

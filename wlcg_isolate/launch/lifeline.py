@@ -6,16 +6,22 @@ death signal does not survive the runtime's change of user namespace
 (prctl(2), PR_SET_PDEATHSIG; seen with Apptainer 1.4.5).  So a tiny watcher
 waits at a pipe whose other end only the pilot holds, and kills the runtime,
 and with it the container, when the pipe closes without a word.
+
+A child that the pilot forks meanwhile would hold that end as well, and keep
+the payload alive after its pilot: it closes its copy.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import weakref
 
 from wlcg_isolate.launch import process
+from wlcg_isolate.launch.verdict import not_started
 
-_WATCH = 'read -r word || kill -9 "$1"'
+#: Batch systems send TERM to every process of a slot before they send KILL.
+_WATCH = 'trap "" HUP INT QUIT TERM USR1 USR2; read -r word || kill -9 "$1"'
 
 
 class Lifeline:
@@ -31,6 +37,7 @@ class Lifeline:
             OSError: It cannot be started.
         """
         read, self._write = os.pipe()
+        _lines.add(self)
         try:
             null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
             try:
@@ -39,7 +46,7 @@ class Lifeline:
             finally:
                 os.close(null)
         except BaseException:
-            os.close(self._write)
+            self._drop()
             raise
         finally:
             os.close(read)
@@ -49,8 +56,39 @@ class Lifeline:
         """
         Tell the watcher that the runtime has ended, and reap it.
         """
+        if self._write < 0:
+            return
         with contextlib.suppress(OSError):
             os.write(self._write, b"ended\n")
-        os.close(self._write)
+        self._drop()
         self._watcher.wait(None)
         self._watcher.close()
+
+    def _drop(self) -> None:
+        if self._write >= 0:
+            os.close(self._write)
+        self._write = -1
+
+
+def watch(launcher: int) -> Lifeline:
+    """
+    Start the watcher of a runtime.
+
+    Raises:
+        LaunchError: It cannot be started.
+    """
+    try:
+        return Lifeline(launcher)
+    except OSError as e:
+        raise not_started("runtime-failed", f"no process can watch the pilot: {e.strerror}", "the node") from e
+
+
+_lines: weakref.WeakSet[Lifeline] = weakref.WeakSet()
+
+
+def _drop_all() -> None:
+    for line in list(_lines):
+        line._drop()  # noqa: SLF001 - its other half
+
+
+os.register_at_fork(after_in_child=_drop_all)

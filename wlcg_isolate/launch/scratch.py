@@ -168,8 +168,8 @@ def _flatten(directory: int, name: str, counter: int) -> int:
                 os.unlink(child, dir_fd=below)
                 continue
             _unlock(below, child)
-            counter += 1
-            os.rename(child, _free_name(directory, counter), src_dir_fd=below, dst_dir_fd=directory)
+            counter = _next_free(directory, counter)
+            os.rename(child, _own_name(counter), src_dir_fd=below, dst_dir_fd=directory)
     finally:
         os.close(below)
 
@@ -190,14 +190,23 @@ def _unlock(directory: int, name: str) -> None:
         os.close(fd)
 
 
-def _free_name(directory: int, counter: int) -> str:
-    name = f".up-{counter}"
+def _own_name(counter: int) -> str:
+    return f".up-{counter}"
+
+
+def _next_free(directory: int, counter: int) -> int:
+    """
+    Count on to a name that nobody has.
+
+    Counting, where the payload took many of them, costs one look for each and
+    keeps a name shorter than a directory can hold.
+    """
     while True:
+        counter += 1
         try:
-            os.lstat(name, dir_fd=directory)
+            os.lstat(_own_name(counter), dir_fd=directory)
         except FileNotFoundError:
-            return name
-        name += "_"
+            return counter
 
 
 def _entries(directory: int) -> Iterator[tuple[str, bool]]:

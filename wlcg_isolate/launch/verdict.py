@@ -1,5 +1,5 @@
 """
-Tell how a payload ended from what was seen of it.
+Tell how a payload ended from what was seen of it, or why it never began.
 """
 
 from __future__ import annotations
@@ -7,9 +7,17 @@ from __future__ import annotations
 import signal
 from typing import Any, Optional
 
+from wlcg_isolate.errors import LaunchError, Problem
 from wlcg_isolate.launch import process
 from wlcg_isolate.outcome import Outcome, Usage, of_kind, of_payload, signal_name
 from wlcg_isolate.plan import Plan
+
+
+def not_started(kind: str, message: str, origin: str, advice: str = "run wlcg-isolate doctor") -> LaunchError:
+    """
+    Make the error that says why the payload was not started.
+    """
+    return LaunchError([Problem(kind=kind, message=message, origin=origin, advice=advice)])
 
 
 def judge(
