@@ -13,7 +13,7 @@ import attrs
 from wlcg_isolate.policy.explain import plain
 from wlcg_isolate.policy.model import FIELDS, RULES, Policy
 from wlcg_isolate.policy.parse import FORMAT, SEVERITIES
-from wlcg_isolate.request import Bind, Identity, Payload, Request
+from wlcg_isolate.request import Bind, Credential, Identity, Payload, Request
 
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _SIMPLE = {str: {"type": "string"}, bool: {"type": "boolean"}, float: {"type": "number"}, int: {"type": "integer"}}
@@ -87,7 +87,7 @@ def _of(kind: Any, leave_out: tuple[str, ...] = ()) -> dict[str, Any]:
         return dict(_SIMPLE[kind])
     if kind is Any:
         return {}
-    if kind in (Bind, Identity, Payload):
+    if kind in (Bind, Credential, Identity, Payload):
         return _object(kind, leave_out)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is tuple:

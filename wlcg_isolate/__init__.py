@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from wlcg_isolate.outcome import Outcome, classify
     from wlcg_isolate.plan import Plan, make_plan
     from wlcg_isolate.policy import Policy, load_policy
-    from wlcg_isolate.request import Bind, Identity, Payload, Request
+    from wlcg_isolate.request import Bind, Credential, Identity, Payload, Request
     from wlcg_isolate.run import launch_plan, run_isolated
     from wlcg_isolate.trace import TraceRecord
 
@@ -32,6 +32,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Bind",
+    "Credential",
     "HostError",
     "HostFacts",
     "Identity",
@@ -71,7 +72,7 @@ _HOMES = {
     "outcome": ("Outcome", "classify"),
     "plan": ("Plan", "make_plan"),
     "policy": ("Policy", "load_policy"),
-    "request": ("Bind", "Identity", "Payload", "Request"),
+    "request": ("Bind", "Credential", "Identity", "Payload", "Request"),
     "run": ("launch_plan", "run_isolated"),
     "trace": ("TraceRecord",),
 }

@@ -7,11 +7,12 @@ Each looks at values only and yields what stands against the plan.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Callable, Optional
 
 from wlcg_isolate._values import is_below, utf8_fault
 from wlcg_isolate.binds import BindDecision
+from wlcg_isolate.environment import EnvDecision
 from wlcg_isolate.errors import Problem
 from wlcg_isolate.host import HostFacts, PathFact, repository_path, trace_candidates
 from wlcg_isolate.policy import Policy
@@ -187,6 +188,16 @@ def _shown_by(path: str, binds: tuple[BindDecision, ...], paths: Mapping[str, Pa
     return None
 
 
+def keep_warnings(request: Request, environment: Iterable[EnvDecision]) -> Iterator[str]:
+    """
+    Say which host variables a request asked for in vain.
+    """
+    dropped = {decision.name: decision.reason for decision in environment if decision.value is None}
+    for name in request.keep_env:
+        if name in dropped:
+            yield f"--keep-env {name}: it does not pass: {dropped[name]}"
+
+
 def warnings(request: Request, facts: HostFacts) -> Iterator[str]:
     """
     Say what refuses nothing, and should be known.
@@ -231,7 +242,22 @@ def _planted_tmp(plan: Plan, facts: HostFacts) -> Iterator[Problem]:
             )
 
 
-_STATIC_CHECKS: tuple[Callable[[Plan, HostFacts], Iterator[Problem]], ...] = (_not_utf8, _planted_tmp)
+def _credentials(plan: Plan, facts: HostFacts) -> Iterator[Problem]:
+    """
+    Copies have to be made before the start, by somebody who may read the
+    pilot's files; a command alone cannot.
+    """
+    del facts
+    for copy in plan.credentials:
+        yield Problem(
+            kind="credential-missing",
+            message=f"the credential {copy.variable} needs a private copy, which a command alone cannot make",
+            origin="--credential",
+            advice="start the payload with wlcg-isolate run",
+        )
+
+
+_STATIC_CHECKS: tuple[Callable[[Plan, HostFacts], Iterator[Problem]], ...] = (_not_utf8, _planted_tmp, _credentials)
 
 
 def unrenderable(plan: Plan, facts: HostFacts) -> Iterator[Problem]:

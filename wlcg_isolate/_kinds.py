@@ -61,6 +61,7 @@ KINDS: Mapping[str, Kind] = {
     "variable-forbidden": Kind("policy", _NEVER, "The request asks for a host variable that never passes."),
     "variable-undeliverable": Kind("policy", _NEVER, "No way is known to deliver this variable unchanged."),
     "argument-undeliverable": Kind("policy", _NEVER, "No way is known to deliver this argument unchanged."),
+    "credential-missing": Kind("policy", _OTHER, "A credential of the payload cannot be handed over."),
     "trace-visible": Kind("policy", _NEVER, "The payload would see the trace directory."),
     "workdir-unsafe": Kind("policy", _NEVER, "The working directory is a system directory or holds a planted link."),
     # What this node lacks: another node may have it.

@@ -19,6 +19,8 @@ import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from wlcg_isolate.variables import family_of
+
 if TYPE_CHECKING:
     from wlcg_isolate.plan import Plan
 
@@ -94,7 +96,7 @@ def static_argv(plan: Plan, scratch: str) -> tuple[str, ...]:
     """
     home = shlex.quote(plan.home)
     # The runtime starts elsewhere when the caller's directory is gone (1.4.5).
-    shim = f'cd {home} || exit 125; {_TIDY}HOME={home}; export HOME; exec "$@"'
+    shim = f'cd {home} || exit 125; {_TIDY}HOME={home}; PWD=$HOME; export HOME PWD; exec "$@"'
 
     return (*runtime_argv(plan, scratch), "/bin/sh", "-c", shim, "sh", *plan.request.payload.command)
 
@@ -105,8 +107,8 @@ def static_environ(plan: Plan) -> dict[str, str]:
     """
     environ = dict(plan.runtime_environ)
     for name, value in plan.payload_environ.items():
-        # The runtime takes HOME from nowhere but its own option.
-        if name != "HOME":
+        # The runtime takes HOME from nowhere but its own option, and PWD from --pwd.
+        if name not in ("HOME", "PWD"):
             environ[f"{plan.runtime.prefix}ENV_{name}"] = value
 
     return environ
@@ -225,10 +227,40 @@ def _bind_lines(plan: Plan) -> Iterator[str]:
 
 
 def _environment_lines(plan: Plan) -> Iterator[str]:
+    """
+    Group variables by what becomes of them and why, each group with its size.
+    """
     groups: dict[tuple[str, str, str], list[str]] = {}
     for d in plan.environment:
-        reason = d.reason if d.decision == "drop" else ""
+        reason = d.reason if d.decision in ("drop", "translate") else ""
         groups.setdefault((d.decision, d.rule, reason), []).append(d.name)
-    for (decision, rule, reason), names in sorted(groups.items(), key=lambda item: item[0][0] == "drop"):
-        shown = " ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-        yield f"  {decision:5} {shown}  [{rule}{': ' + reason if reason else ''}]"
+    counts = {decision: sum(d.decision == decision for d in plan.environment) for decision in _DECISIONS}
+    yield "  " + ", ".join(f"{count} {_DECISIONS[decision]}" for decision, count in counts.items())
+    for (decision, rule, reason), names in sorted(groups.items(), key=lambda item: _ORDER.index(item[0][0])):
+        shown = " ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+        yield f"  {decision:9} {len(names):3}  {shown}  [{rule}{': ' + reason if reason else ''}]"
+
+
+_DECISIONS = {"set": "set", "keep": "kept", "translate": "translated", "drop": "dropped"}
+_ORDER = tuple(_DECISIONS)
+
+#: Names of a group that are shown.
+_SHOWN = 6
+
+
+def why(plan: Plan, name: str) -> str:
+    """
+    Tell what becomes of one variable.
+    """
+    for d in plan.environment:
+        if d.name == name:
+            family = family_of(name)
+            lines = [f"{name}: {d.decision}, by the rule {d.rule}: {d.reason}"]
+            if family.source:
+                lines.append(f"  family {family.rule} ({family.kind}): {family.reason}")
+                lines.append(f"  known from: {family.source}")
+            return "\n".join(lines)
+    if family_of(name).source:
+        return f"{name}: the host has no such variable, and nobody sets it ({family_of(name).rule})"
+
+    return f"{name}: the host has no such variable, and nobody sets it"

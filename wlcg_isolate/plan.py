@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Optional
 
 import attrs
@@ -18,7 +18,8 @@ import attrs
 from wlcg_isolate import _checks, _render
 from wlcg_isolate._values import as_mapping
 from wlcg_isolate.binds import BindDecision, decide_binds
-from wlcg_isolate.environment import EnvDecision, decide_environment
+from wlcg_isolate.credentials import DIRECTORY, CredentialCopy, decide_credentials, variables_of
+from wlcg_isolate.environment import EnvDecision, Place, Surroundings, decide_environment
 from wlcg_isolate.errors import PlanError, PolicyError, Problem
 from wlcg_isolate.host import HostFacts, config_of, probe_host, workdir_of
 from wlcg_isolate.host.runtimes import RUNTIME_ENVIRON
@@ -51,6 +52,10 @@ class Plan:
 
         binds: The decision on every bind, in the order of mounting.
 
+        credentials: The payload's own credentials, which it gets copies of.
+
+        image_environ: Whether the image's own variables stay.
+
         trace_dirs: Directories for trace records, best first.
 
         gpus: Makers of the GPUs that the payload gets.
@@ -78,6 +83,8 @@ class Plan:
     home: str
     environment: tuple[EnvDecision, ...]
     binds: tuple[BindDecision, ...]
+    credentials: tuple[CredentialCopy, ...] = ()
+    image_environ: bool = True
     trace_dirs: tuple[str, ...]
     gpus: tuple[str, ...] = ()
     timeout: Optional[float] = None
@@ -106,7 +113,7 @@ class Plan:
         """
         Host directory of this payload's ``/tmp`` and ``/var/tmp``.
         """
-        return os.path.join(self.workdir, f".wlcg-isolate-{self.trace_id}")
+        return os.path.join(self.workdir, scratch_name(self.trace_id))
 
     @property
     def argv(self) -> tuple[str, ...]:
@@ -157,6 +164,12 @@ class Plan:
         """
         return _render.explain(self)
 
+    def why(self, name: str) -> str:
+        """
+        Tell what becomes of one variable, and why; never its value.
+        """
+        return _render.why(self, name)
+
     def to_dict(self) -> dict[str, Any]:
         """
         Return the plan in plain types, in the shape that ``plan --json`` has.
@@ -169,6 +182,13 @@ class Plan:
     def _must_render(self) -> None:
         if self.unrenderable:
             raise PlanError(self.unrenderable)
+
+
+def scratch_name(trace_id: str) -> str:
+    """
+    Name a payload's private directory in its working directory.
+    """
+    return f".wlcg-isolate-{trace_id}"
 
 
 def make_plan(request: Request, policy: Policy, facts: Optional[HostFacts] = None) -> Plan:
@@ -195,15 +215,25 @@ def make_plan(request: Request, policy: Policy, facts: Optional[HostFacts] = Non
     problems += found
     image, found = choose_image(request, policy, facts)
     problems += found
-    environment, found = decide_environment(facts.environ, request, policy, trace_id)
-    problems += found
-    problems += _checks.too_long(request.payload.command, {d.name: d.value for d in environment if d.value is not None})
     workdir = workdir_of(request, facts.cwd)
     astray = list(_checks.workdir_problems(workdir, facts))
     problems += astray
     binds, found = decide_binds(request, policy, facts, workdir or "/")
     problems += found
     problems += _checks.planted_links(workdir, binds, facts)
+    copies, found = decide_credentials(request, policy, facts, workdir or "/")
+    problems += found
+    inside = os.path.join(policy.container_workdir, scratch_name(trace_id), DIRECTORY)
+    around = Surroundings(
+        facts=facts,
+        places=_places(binds, facts),
+        credentials=variables_of(copies, inside),
+        trace_id=trace_id,
+    )
+    environment, found = decide_environment(request, policy, around)
+    problems += found
+    passed = {d.name: d.value for d in environment if d.value is not None}
+    problems += _checks.too_long(request.payload.command, passed)
     trace_dirs, found = _checks.trace_dirs(request, policy, facts, binds)
     # In a wrong working directory, what it shows is wrong for the same reason.
     problems += [] if astray else found
@@ -220,16 +250,37 @@ def make_plan(request: Request, policy: Policy, facts: Optional[HostFacts] = Non
         home=policy.container_workdir,
         environment=environment,
         binds=binds,
+        credentials=copies,
+        image_environ=policy.environment_image,
         trace_dirs=trace_dirs,
         gpus=policy.gpu_use,
         timeout=policy.payload_limit_seconds if request.timeout is None else request.timeout,
         runtime_environ=_runtime_environ(runtime, policy),
         grace=policy.payload_grace_seconds,
         start_deadline=policy.runtime_start_seconds,
-        warnings=(*_checks.warnings(request, facts), *policy.warnings),
+        warnings=(
+            *_checks.warnings(request, facts),
+            *_checks.keep_warnings(request, environment),
+            *policy.warnings,
+        ),
     )
 
     return attrs.evolve(plan, unrenderable=tuple(_checks.unrenderable(plan, facts)))
+
+
+def _places(binds: Iterable[BindDecision], facts: HostFacts) -> tuple[Place, ...]:
+    """
+    List what the payload sees of the host, in every spelling that is known,
+    the longest first.
+    """
+    found = dict.fromkeys(
+        Place(spelling, bind.target)
+        for bind in binds
+        if bind.decision == "mount"
+        for spelling in (bind.source, facts.resolved(bind.source))
+    )
+
+    return tuple(sorted(found, key=lambda place: -len(place.source)))
 
 
 def _settled(request: Request, policy: Policy, facts: HostFacts) -> tuple[Policy, list[Problem]]:

@@ -183,6 +183,36 @@ class Bind:
 
 
 @attrs.frozen(kw_only=True)
+class Credential:
+    """
+    A credential of the payload itself, of which it gets a private copy.
+
+    Attributes:
+        variable: Variable that names it: ``X509_USER_PROXY``,
+            ``BEARER_TOKEN_FILE``, ``BEARER_TOKEN``, ``KRB5CCNAME`` or another.
+
+        source: File that holds it; the one that the host's variable names
+            when not given.
+
+    Raises:
+        RequestError: The variable has no valid name, or the path is none.
+    """
+
+    variable: str
+    source: Optional[str] = attrs.field(default=None, converter=as_path_text)
+
+    def __attrs_post_init__(self) -> None:
+        _refuse(self._faults(), "credential")
+
+    def _faults(self) -> Iterator[tuple[str, str]]:
+        if not isinstance(self.variable, str) or not IDENTIFIER.match(self.variable):
+            yield "variable", f"is {self.variable!r}, which is no name of a variable"
+        fault = None if self.source is None else path_fault(self.source)
+        if fault:
+            yield "source", fault
+
+
+@attrs.frozen(kw_only=True)
 class Request:
     """
     Everything that a pilot asks for one payload.
@@ -203,6 +233,8 @@ class Request:
         env: Variables for the payload.  Values never show in a repr.
 
         keep_env: Names of host variables that the payload needs.
+
+        credentials: The payload's own credentials.
 
         timeout: Time limit in seconds of wall time, or None.
 
@@ -226,6 +258,7 @@ class Request:
     binds: tuple[Bind, ...] = attrs.field(default=(), converter=as_tuple)
     env: Mapping[str, str] = attrs.field(factory=dict, converter=as_mapping, repr=False)
     keep_env: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
+    credentials: tuple[Credential, ...] = attrs.field(default=(), converter=as_tuple)
     timeout: Optional[float] = None
     identity: Identity = attrs.field(factory=Identity)
     runtime: Optional[str] = attrs.field(default=None, converter=as_path_text)
@@ -260,6 +293,10 @@ class Request:
     def _list_faults(self) -> Iterator[tuple[str, str]]:
         if not isinstance(self.binds, tuple) or not all(isinstance(b, Bind) for b in self.binds):
             yield "binds", "must be a list of Bind"
+        if not isinstance(self.credentials, tuple) or not all(isinstance(c, Credential) for c in self.credentials):
+            yield "credentials", "must be a list of Credential"
+        elif len({credential.variable for credential in self.credentials}) < len(self.credentials):
+            yield "credentials", "must name each variable once"
         if not isinstance(self.keep_env, tuple):
             yield "keep_env", "must be a list of names"
         else:

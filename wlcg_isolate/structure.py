@@ -16,7 +16,7 @@ import cattrs
 from cattrs.errors import ForbiddenExtraKeysError
 
 from wlcg_isolate.errors import IsolateError, Problem, RequestError
-from wlcg_isolate.request import Bind, Identity, Payload, Request
+from wlcg_isolate.request import Bind, Credential, Identity, Payload, Request
 
 
 def request_from_dict(data: Mapping[str, Any]) -> Request:
@@ -111,12 +111,14 @@ def strict_converter() -> cattrs.Converter:
         # It also takes any iterable for a list: a text would become its letters.
         (tuple[str, ...], (list, tuple), "a list"),
         (tuple[Bind, ...], (list, tuple), "a list"),
+        (tuple[Credential, ...], (list, tuple), "a list"),
         (Mapping[str, str], (Mapping,), "an object"),
         (Mapping[str, float], (Mapping,), "an object"),
         (Mapping[str, Any], (Mapping,), "an object"),
         (Payload, (Mapping,), "an object"),
         (Identity, (Mapping,), "an object"),
         (Bind, (Mapping,), "an object"),
+        (Credential, (Mapping,), "an object"),
     ):
         accept_only(converter, shape, accepted, name)
 

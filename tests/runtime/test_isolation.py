@@ -85,13 +85,14 @@ def _expected(ran_or_id, **more):
 def test_whole_environment(cli, image, name):
     """Exactly the decided variables arrive, and not one more."""
     ran = cli.run(
-        "--image", image(name), "--env", "MINE=1", "--keep-env", "X509_USER_PROXY",
-        command=("cat", "/proc/self/environ"), environ={**HOSTILE, "TERM": "xterm", "https_proxy": "proxy:3128"},
+        "--image", image(name), "--env", "MINE=1", "--keep-env", "SITE_NAME",
+        command=("cat", "/proc/self/environ"),
+        environ={**HOSTILE, "TERM": "xterm", "https_proxy": "proxy:3128", "SITE_NAME": "here"},
     )  # fmt: skip
 
     assert 0 == ran.status
     assert _expected(
-        ran.outcome["trace_id"], MINE="1", X509_USER_PROXY="/tmp/x509up_u1000", TERM="xterm", https_proxy="proxy:3128"
+        ran.outcome["trace_id"], MINE="1", SITE_NAME="here", TERM="xterm", https_proxy="proxy:3128"
     ) == _environ(ran.stdout)
     assert [] == os.listdir(cli.workdir)
 

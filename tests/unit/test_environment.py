@@ -7,7 +7,9 @@ from __future__ import annotations
 import pytest
 
 from wlcg_isolate import Policy
-from wlcg_isolate.environment import EnvDecision, decide_environment
+from wlcg_isolate._families import FAMILIES
+from wlcg_isolate.environment import EnvDecision, Place, Surroundings, decide_environment
+from wlcg_isolate.host import TargetFact
 
 #: A batch node, with a grid client and some modules loaded.
 BATCH_NODE = {
@@ -41,11 +43,13 @@ BATCH_NODE = {
 }
 
 CONTROL = "acts as an option of the runtime"
-LOADER = "makes the image's programs load the host's libraries"
+LOADER = "makes the image's programs load the host's libraries or settings of its libc"
 FUNCTION = "is a shell function of the host"
 START = "changes how each shell in the container starts"
 BASE = "policy lets it pass"
 DEFAULT = "no rule and no request asks for it"
+
+REASONS = {family.rule: family.reason for family in FAMILIES}
 
 EXPECTED = [
     ("APPTAINER_BIND", "drop", "runtime-control", CONTROL, None),
@@ -54,44 +58,45 @@ EXPECTED = [
     ("EXTRA", "set", "request", "the request sets it", "a=b\nc"),
     ("GCONV_PATH", "drop", "loader", LOADER, None),
     ("HOME", "set", "library", "the working directory is the payload's home", "/srv"),
-    ("HTTP_PROXY", "keep", "base", BASE, "http://squid:3128"),
-    ("LANG", "drop", "default", DEFAULT, None),
+    ("HTTP_PROXY", "keep", "policy-keep", BASE, "http://squid:3128"),
+    ("LANG", "drop", "locale", REASONS["locale"], None),
     ("LC_ALL", "set", "library", "the one locale that every image has", "C"),
     ("LD_LIBRARY_PATH", "drop", "loader", LOADER, None),
     ("LD_PRELOAD", "drop", "loader", LOADER, None),
-    ("LOGNAME", "keep", "base", BASE, "pilot"),
-    ("LS_COLORS", "drop", "default", DEFAULT, None),
-    ("PATH", "drop", "default", DEFAULT, None),
+    ("LOGNAME", "keep", "policy-keep", BASE, "pilot"),
+    ("LS_COLORS", "drop", "host-software", REASONS["host-software"], None),
+    ("PATH", "drop", "path", REASONS["path"], None),
     ("PS1", "drop", "shell-start", START, None),
-    ("PWD", "drop", "default", DEFAULT, None),
-    ("PYTHONPATH", "drop", "default", DEFAULT, None),
-    ("ROOT_INCLUDE_PATH", "drop", "default", DEFAULT, None),
-    ("SHLVL", "drop", "default", DEFAULT, None),
+    ("PWD", "set", "library", "the payload starts there", "/srv"),
+    ("PYTHONPATH", "drop", "python", REASONS["python"], None),
+    ("ROOT_INCLUDE_PATH", "drop", "toolchain", REASONS["toolchain"], None),
+    ("SHLVL", "drop", "shell-own", REASONS["shell-own"], None),
     ("SINGULARITYENV_PATH", "drop", "runtime-control", CONTROL, None),
     ("SLURM_JOB_ID", "keep", "request-keep", "the request asks for it", "17"),
-    ("TERM", "keep", "base", BASE, "dumb"),
+    ("TERM", "keep", "policy-keep", BASE, "dumb"),
     ("TMPDIR", "set", "library", "a private directory on the working directory's disk", "/tmp"),
-    ("TZ", "keep", "base", BASE, "Europe/Berlin"),
-    ("USER", "keep", "base", BASE, "pilot"),
+    ("TZ", "keep", "policy-keep", BASE, "Europe/Berlin"),
+    ("USER", "keep", "policy-keep", BASE, "pilot"),
     ("WLCG_ISOLATE_ID", "set", "library", "ties every process of the payload to its trace record", "id-1"),
-    ("X509_USER_PROXY", "drop", "default", DEFAULT, None),
+    ("X509_USER_PROXY", "drop", "credential", REASONS["credential"], None),
     ("_CONDOR_SLOT", "drop", "default", DEFAULT, None),
     ("not a name", "drop", "name", "its name is not one that a shell can hold", None),
 ]
 
 
 @pytest.fixture
-def decide(request_for):
+def decide(request_for, facts):
     """Decide on a host's variables and a request; the policy is the built-in one."""
 
-    def make(host, policy=None, **overrides):
-        decisions, problems = decide_environment(host, request_for(**overrides), policy or Policy(), "id-1")
+    def make(host, policy=None, places=(), given=None, **overrides):
+        around = Surroundings(facts=facts(environ=host, **(given or {})), places=places, trace_id="id-1")
+        decisions, problems = decide_environment(request_for(**overrides), policy or Policy(), around)
         return {decision.name: decision for decision in decisions}, problems
 
     return make
 
 
-def test_batch_node(request_for):
+def test_batch_node(request_for, facts):
     """Every variable of a batch node gets one decision, sorted by name."""
     request = request_for(env={"EXTRA": "a=b\nc"}, keep_env=["SLURM_JOB_ID", "NOT_THERE"])
     expected = tuple(
@@ -99,7 +104,9 @@ def test_batch_node(request_for):
         for name, decision, rule, reason, value in EXPECTED
     )
 
-    assert (expected, []) == decide_environment(BATCH_NODE, request, Policy(), "id-1")
+    around = Surroundings(facts=facts(environ=BATCH_NODE), trace_id="id-1")
+
+    assert (expected, []) == decide_environment(request, Policy(), around)
 
 
 NEVER = [
@@ -146,7 +153,7 @@ def test_not_in_a_family(decide, name):
     ("host", "policy_keep", "keep_env", "env", "expected"),
     [
         pytest.param("h", [], [], None, ("drop", "default", None), id="nobody asks"),
-        pytest.param("h", ["NAME"], [], None, ("keep", "base", "h"), id="policy keeps"),
+        pytest.param("h", ["NAME"], [], None, ("keep", "policy-keep", "h"), id="policy keeps"),
         pytest.param("h", ["NAME"], ["NAME"], None, ("keep", "request-keep", "h"), id="request before policy"),
         pytest.param("h", [], ["NAME"], "r", ("set", "request", "r"), id="set before keep"),
         pytest.param("h", ["NAME"], [], "r", ("set", "request", "r"), id="set before policy"),
@@ -177,14 +184,16 @@ def test_precedence(decide, host, policy_keep, keep_env, env, expected):
 @pytest.mark.parametrize("on_host", [True, False])
 def test_keep_of_a_default(decide, name, default, on_host):
     """A default of the library gives way to the host's value where the request keeps it."""
-    decisions, problems = decide({name: "host's"} if on_host else {}, keep_env=[name])
-    expected = ("keep", "host's") if on_host else ("set", default)
+    decisions, problems = decide({name: "POSIX"} if on_host else {}, keep_env=[name])
+    expected = ("keep", "POSIX") if on_host else ("set", default)
 
     assert [] == problems
     assert expected == (decisions[name].decision, decisions[name].value)
 
 
-@pytest.mark.parametrize("name", ["LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "PATH", "BASH_ENV"])
+@pytest.mark.parametrize(
+    "name", ["LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH", "X509_USER_PROXY", "X_TOKEN"]
+)
 def test_request_may_set(decide, name):
     """The payload's own value is its own affair."""
     decisions, problems = decide({name: "host's"}, env={name: "own"})
@@ -204,7 +213,7 @@ RESERVED = ["HOME", "WLCG_ISOLATE_ID", "PWD", "OLDPWD", "SHLVL", "_"]
             (name, "variable-undeliverable")
             for name in ("UID", "PPID", "RANDOM", "SHELLOPTS", "OPTIND", "EPOCHSECONDS")
         ),
-        *((name, "variable-forbidden") for name in ("APPTAINER_BIND", "SINGULARITYENV_PATH")),
+        *((name, "variable-forbidden") for name in ("APPTAINER_BIND", "SINGULARITYENV_PATH", "LD_PRELOAD", "BASH_ENV")),
     ],
 )
 def test_refused_set(decide, name, kind):
@@ -243,3 +252,130 @@ def test_values_are_not_in_a_repr(decide):
 
     assert ["s3cret", "s3cret"] == [decisions["A"].value, decisions["B"].value]
     assert "s3cret" not in repr((decisions, problems))
+
+
+def test_request_may_set_what_policy_lets_it(decide):
+    """What never passes from a host a request may set where policy says so, but never what steers the runtime."""
+    policy = Policy(environment_settable=["LD_*", "BASH_ENV", "APPTAINER*"])
+    _, problems = decide({}, policy, env={"LD_PRELOAD": "x", "BASH_ENV": "y", "APPTAINER_BIND": "z"})
+
+    assert ["APPTAINER_BIND"] == [problem.message.split()[0] for problem in problems]
+
+
+PLACES = (
+    Place("/export/data1/condor/dir_1", "/srv"),
+    Place("/condor/dir_1", "/srv"),
+    Place("/data", "/data"),
+    Place("/opt/ca", "/etc/grid-security/certificates"),
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("/condor/dir_1/x", "/srv/x"),
+        ("/condor/dir_1", "/srv"),
+        ("/condor/dir_1/", "/srv"),
+        ("/condor/dir_11/x", "/condor/dir_11/x"),
+        ("/condor//dir_1/./a/../b", "/srv/b"),
+        ("/export/data1/condor/dir_1/x", "/srv/x"),
+        ("/elsewhere/link/x", "/srv/real/x"),
+        ("/condor/dir_1/a:/usr/lib:/condor/dir_1/b", "/srv/a:/usr/lib:/srv/b"),
+        ("/condor/dir_1/a::/usr/lib", "/srv/a::/usr/lib"),
+        ("/data/x", "/data/x"),
+        ("/data/x/", "/data/x/"),
+        ("https://host/condor/dir_1/x", "https://host/condor/dir_1/x"),
+        ("a=/condor/dir_1/x", "a=/condor/dir_1/x"),
+        ("rel/condor/dir_1:/condor/dir_1", "rel/condor/dir_1:/condor/dir_1"),
+        ("", ""),
+        ("/root/condor/dir_1", "/root/condor/dir_1"),
+    ],
+)
+def test_translate(decide, present, value, expected):
+    """Paths become those that the payload sees, on path boundaries, in every element, by every spelling."""
+    given = {"paths": {"/elsewhere/link/x": present("/elsewhere/link/x", resolved="/condor/dir_1/real/x")}}
+    decisions, _ = decide({"MINE": value}, keep_env=["MINE"], places=PLACES, given=given)
+
+    assert (expected, "keep" if value == expected else "translate") == (
+        decisions["MINE"].value,
+        decisions["MINE"].decision,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("X509_CERT_DIR", "/opt/ca", "/etc/grid-security/certificates"),
+        ("X509_CERT_DIR", "/in/image", "/in/image"),
+        ("X509_CERT_DIR", "/nowhere", None),
+        ("SSL_CERT_DIR", "/nowhere:/in/image:/opt/ca/x", "/in/image:/etc/grid-security/certificates/x"),
+        ("SSL_CERT_DIR", "/nowhere:/no", None),
+        ("_CONDOR_JOB_AD", "/condor/dir_1/.job.ad", "/srv/.job.ad"),
+        ("_CONDOR_JOB_AD", "/condor/dir_2/.job.ad", None),
+        ("SSL_CERT_FILE", "", None),
+    ],
+)
+def test_path_check(decide, image_fact, name, value, expected):
+    """What names files passes as far as they can be seen inside, and is never left dangling."""
+    image = image_fact(targets={"/in/image": TargetFact(path="/in/image", kind="directory")})
+    decisions, _ = decide({name: value}, places=PLACES, given={"image": image})
+
+    assert expected == decisions[name].value
+
+
+@pytest.mark.parametrize(
+    ("environ", "known", "expected"),
+    [
+        ({"LC_ALL": "de_DE.UTF-8"}, ("de_DE.utf8",), {"LC_ALL": "de_DE.UTF-8"}),
+        ({"LC_ALL": "de_DE.UTF-8"}, ("en_US.utf8",), {"LC_ALL": "C"}),
+        ({"LC_ALL": "de_DE.UTF-8"}, None, {"LC_ALL": "C"}),
+        ({"LC_ALL": "C"}, None, {"LC_ALL": "C"}),
+        ({"LANG": "de_DE.UTF-8"}, ("de_DE.utf8",), {"LANG": "de_DE.UTF-8", "LC_ALL": None}),
+        ({"LANG": "de_DE.UTF-8"}, (), {"LANG": None, "LC_ALL": "C"}),
+    ],
+)
+def test_locale(decide, image_fact, environ, known, expected):
+    """A locale that is asked for passes where the image has it; otherwise it is the one that every image has."""
+    decisions, _ = decide(environ, keep_env=list(environ), given={"image": image_fact(locales=known)})
+
+    assert expected == {name: decisions[name].value for name in expected}
+
+
+@pytest.mark.parametrize(
+    ("value", "use", "expected"),
+    [("0,1", ["nvidia"], "0,1"), ("0", [], None), *((word, ["nvidia"], None) for word in ("", "na", "-1", "10000"))],
+)
+def test_gpu(decide, value, use, expected):
+    """GPUs are named to those that get some, and only by names of GPUs."""
+    decisions, _ = decide({"CUDA_VISIBLE_DEVICES": value}, Policy(gpu_use=use))
+
+    assert expected == decisions["CUDA_VISIBLE_DEVICES"].value
+
+
+def test_mpi(decide):
+    """A parallel job keeps what its batch system told it; others do not."""
+    host = {"SLURM_PROCID": "3", "PMI_RANK": "3"}
+
+    assert {None} == {d.value for name, d in decide(host)[0].items() if name in host}
+    assert {"3"} == {
+        d.value for name, d in decide(host, Policy(environment_profiles=["mpi"]))[0].items() if name in host
+    }
+
+
+def test_secret_of_policy(decide):
+    """What policy calls a secret passes by no rule, and no request gets it."""
+    policy = Policy(environment_secret=["SITE_*"], environment_keep=["SITE_KEY"])
+    decisions, problems = decide({"SITE_KEY": "s"}, policy, keep_env=["SITE_KEY"])
+
+    assert ("drop", "policy-secret") == (decisions["SITE_KEY"].decision, decisions["SITE_KEY"].rule)
+    assert ["name it with --credential SITE_KEY when it is the payload's own"] == [p.advice for p in problems]
+
+
+def test_set_by_policy(decide):
+    """What policy sets gives way to the request, and the library's defaults give way to it."""
+    policy = Policy(environment_set={"A": "policy", "TMPDIR": "/policy", "B": "policy"})
+    decisions, _ = decide({"A": "host"}, policy, env={"B": "request"}, keep_env=["A"])
+
+    assert {"A": "policy", "TMPDIR": "/policy", "B": "request"} == {
+        name: decisions[name].value for name in ("A", "TMPDIR", "B")
+    }

@@ -23,8 +23,9 @@ GROUPS = (
     ("request",),
     ("structure",),
     ("policy",),
+    ("_families", "variables"),
     ("host",),
-    ("runtime", "images", "environment", "binds"),
+    ("runtime", "images", "environment", "binds", "credentials"),
     ("_render", "_checks", "plan"),
     ("outcome",),
     ("launch",),
@@ -36,7 +37,7 @@ GROUPS = (
 RANK = {name: rank for rank, names in enumerate(GROUPS) for name in names}
 
 #: The members of this group may not import each other.
-STRANGERS = ("runtime", "images", "environment", "binds")
+STRANGERS = ("runtime", "images", "environment", "binds", "credentials")
 
 STARTS = ("posix_spawn", "posix_spawnp", "fork", "forkpty", "system", "popen")
 

@@ -45,7 +45,7 @@ def test_command_of_a_plain_plan(plan):
         "--mount type=bind,src=/work,dst=/srv --mount type=bind,src=/cvmfs,dst=/cvmfs,ro"
     ).split() == options
     assert ("/image", "/bin/sh", "-c", "sh") == (image, shell, minus_c, name)
-    assert shim.endswith('HOME=/srv; export HOME; exec "$@"')
+    assert shim.endswith('HOME=/srv; PWD=$HOME; export HOME PWD; exec "$@"')
     assert ("tool", "--flag", "a b") == made.argv[-3:]
 
 

@@ -13,6 +13,7 @@ import wlcg_isolate
 
 PUBLIC = [
     "Bind",
+    "Credential",
     "HostError",
     "HostFacts",
     "Identity",
@@ -38,6 +39,7 @@ PUBLIC = [
 ]
 
 FIELDS = {
+    "Credential": ["variable", "source"],
     "Bind": ["source", "target", "writable", "required", "origin", "name"],
     "Identity": ["vo", "job_id", "user_dn", "user_sub", "user_iss"],
     "Outcome": [
@@ -61,6 +63,7 @@ FIELDS = {
         "binds",
         "env",
         "keep_env",
+        "credentials",
         "timeout",
         "identity",
         "runtime",

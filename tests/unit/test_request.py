@@ -211,7 +211,15 @@ def test_all_faults_of_request():
 def test_request_defaults():
     """A request needs a payload and nothing else."""
     none = dict.fromkeys(["image", "platform", "workdir", "timeout", "runtime", "trace_dir"])
-    more = {"payload": PAYLOAD, "binds": (), "env": {}, "keep_env": (), "identity": Identity(), "settings": {}}
+    more = {
+        "payload": PAYLOAD,
+        "binds": (),
+        "env": {},
+        "keep_env": (),
+        "credentials": (),
+        "identity": Identity(),
+        "settings": {},
+    }
 
     assert {**none, **more} == attrs.asdict(Request(payload=PAYLOAD), recurse=False)
 

@@ -18,7 +18,7 @@ import attrs
 from wlcg_isolate._values import named_pairs
 from wlcg_isolate.errors import IsolateError, Problem, RequestError
 from wlcg_isolate.policy import Policy, load_policy
-from wlcg_isolate.request import Bind, Identity, Payload, Request
+from wlcg_isolate.request import Bind, Credential, Identity, Payload, Request
 
 _BIND_FORM = "SRC[:DST[:ro|rw]]"
 _IDENTITY = ("vo", "job_id", "user_dn", "user_sub", "user_iss")
@@ -94,6 +94,13 @@ def parser_for(prog: str, description: str, epilog: str = "") -> argparse.Argume
     )
     view.add_argument("--env", metavar="NAME=VALUE", action="append", default=[], help="set a variable")
     view.add_argument("--keep-env", metavar="NAME", action="append", default=[], help="let a host variable pass")
+    view.add_argument(
+        "--credential",
+        metavar="NAME[=FILE]",
+        action="append",
+        default=[],
+        help="give the payload a private copy of its own credential; FILE as the host's variable NAME says by default",
+    )
     who = parser.add_argument_group("for whom (recorded)")
     who.add_argument("--vo", metavar="NAME", help="experiment")
     who.add_argument("--job-id", metavar="ID", help="the experiment's id of this payload")
@@ -251,11 +258,12 @@ def _built(given: dict[str, Any]) -> Request:
         "payload": _collect(problems, lambda: Payload(**given["payload"])),
         "identity": _collect(problems, lambda: Identity(**given["identity"])),
         "binds": tuple(_collect(problems, lambda bind=bind: Bind(**bind)) for bind in given["binds"]),
+        "credentials": tuple(_collect(problems, lambda one=one: Credential(**one)) for one in given["credentials"]),
     }
     # What could not be made was reported: the rest is still to be checked.
     stand_ins = {"payload": Payload(command=("-",)), "identity": Identity()}
-    good = {name: part or stand_ins[name] for name, part in parts.items() if name != "binds"}
-    good["binds"] = tuple(bind for bind in parts["binds"] if bind)
+    good = {name: parts[name] or stand_in for name, stand_in in stand_ins.items()}
+    good.update({name: tuple(filter(None, parts[name])) for name in ("binds", "credentials")})
     request = _collect(problems, lambda: Request(**{**given, **good}))
     if problems or not isinstance(request, Request):
         raise RequestError(problems)
@@ -282,12 +290,19 @@ def _from_options(options: argparse.Namespace, command: Sequence[str], problems:
     given["env"], bad = named_pairs(options.env)
     problems += [_usage(f"--env {word!r} is not NAME=VALUE") for word in bad]
     given["keep_env"] = list(options.keep_env)
+    given["credentials"] = [_credential(text) for text in options.credential]
     given["identity"] = {n: getattr(options, n) for n in _IDENTITY if getattr(options, n) is not None}
     given["binds"] = [_bind(text, "--bind", problems) for text in options.bind]
     given["binds"] += [_bind(text, "--bind-if-present", problems) for text in options.bind_if_present]
     given["binds"] = [bind for bind in given["binds"] if bind]
 
     return given
+
+
+def _credential(text: str) -> dict[str, Any]:
+    name, equals, path = text.partition("=")
+
+    return {"variable": name, "source": _absolute(path)} if equals else {"variable": name}
 
 
 def _absolute(path: str) -> str:

@@ -29,6 +29,7 @@ def main(argv: Sequence[str]) -> int:
     form = parser.add_argument_group("what to print").add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="the plan as JSON")
     form.add_argument("--shell", action="store_true", help="one POSIX shell line that runs the payload")
+    form.add_argument("--why", metavar="NAME", help="what becomes of one variable, and why")
     parsed = options.parse(parser, argv)
     file: Optional[OutcomeFile] = None
     try:
@@ -51,8 +52,10 @@ def _print(plan: Plan, form: argparse.Namespace) -> None:
         print_json(plan.to_dict())
     elif form.shell:
         print(plan.shell())
+    elif form.why is not None:
+        print(plan.why(form.why))
     else:
         print(plan.explain())
-    if form.json or form.shell:
+    if form.json or form.shell or form.why is not None:
         report("\n".join(f"warning: {warning}" for warning in plan.warnings))
     sys.stdout.flush()

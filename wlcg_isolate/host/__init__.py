@@ -17,6 +17,7 @@ from wlcg_isolate.host.touch import look_at_all
 from wlcg_isolate.policy import Policy
 from wlcg_isolate.policy.settle import settle
 from wlcg_isolate.request import Request
+from wlcg_isolate.variables import credential_files, paths_of_interest
 
 __all__ = [
     "HostFacts",
@@ -137,6 +138,8 @@ def _paths_of_interest(request: Request, policy: Policy, cwd: Optional[str], mac
     # What policy forbids is compared by where it really is.
     yield from (*policy.image_allowed_roots, *policy.bind_forbidden_sources, *policy.bind_read_only)
     yield from (repository_path(name) for name in policy.cvmfs_repositories)
+    yield from paths_of_interest(os.environ, request, policy)
+    yield from credential_files(request, os.environ)
     yield from (path for path in (policy.runtime_tmpdir, policy.runtime_cachedir) if path is not None)
     yield from trace_candidates(policy, os.environ, os.geteuid())
     yield "/dev/fuse"

@@ -95,6 +95,9 @@ class ImageFact:
             spelling), or None when it cannot be told.
 
         targets: Paths looked up inside, by path.
+
+        locales: Locales that the image has beside C and POSIX; None when
+            nobody asked, or it cannot be told.
     """
 
     requested: str
@@ -102,6 +105,7 @@ class ImageFact:
     form: Optional[str] = None
     machine: Optional[str] = None
     targets: Mapping[str, TargetFact] = attrs.field(factory=dict, converter=as_mapping)
+    locales: Optional[tuple[str, ...]] = attrs.field(default=None, converter=as_tuple)
 
 
 @attrs.frozen(kw_only=True)

@@ -4,6 +4,7 @@ The look at an image: where its reference leads, and what is there.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Optional
 
@@ -14,6 +15,7 @@ from wlcg_isolate.host.touch import within
 from wlcg_isolate.platforms import parse_platform, spell_architecture
 from wlcg_isolate.policy import Policy
 from wlcg_isolate.request import Request
+from wlcg_isolate.variables import paths_of_interest
 
 #: Magic numbers of image files: offset and bytes (SIF specification;
 #: squashfs and ext superblocks).
@@ -89,6 +91,7 @@ def _look_into(requested: str, root: PathFact, request: Request, policy: Policy)
         "/tmp",
         "/var/tmp",
         *(bind.target for bind in (*policy.bind_default, *request.binds)),
+        *paths_of_interest(os.environ, request, policy),
     ]
 
     return ImageFact(

@@ -21,6 +21,7 @@ from typing import BinaryIO, Callable, Optional, cast
 from wlcg_isolate import _render
 from wlcg_isolate.errors import LaunchError
 from wlcg_isolate.launch import descriptors, handshake, process, verdict
+from wlcg_isolate.launch.copies import read_credentials
 from wlcg_isolate.launch.lifeline import watch
 from wlcg_isolate.launch.scratch import Scratch
 from wlcg_isolate.launch.verdict import not_started
@@ -182,8 +183,9 @@ class Container:
         cancelled: Optional[Callable[[], bool]],
     ) -> None:
         plan, keep = self.plan, self._resources
+        credentials = read_credentials(plan)
         try:
-            keep.enter_context(Scratch(plan))
+            keep.enter_context(Scratch(plan, credentials))
         except OSError as e:
             raise not_started(
                 "workdir-not-writable", f"{plan.scratch} cannot be made: {e.strerror}", "this node"

@@ -15,11 +15,12 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, Optional
 
 from wlcg_isolate import _render
 from wlcg_isolate._values import is_below
+from wlcg_isolate.credentials import DIRECTORY
 from wlcg_isolate.plan import Plan
 
 _OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -42,8 +43,17 @@ class Scratch:
     Use as a context manager around the whole life of the payload.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, credentials: Optional[Mapping[str, bytes]] = None) -> None:
+        """
+        Prepare for a plan.
+
+        Args:
+            plan: The plan.
+
+            credentials: Names and contents of the payload's credentials.
+        """
         self._plan = plan
+        self._credentials = credentials or {}
         self._name = os.path.basename(plan.scratch)
         self._made: list[_Made] = []
         self._work = -1
@@ -63,6 +73,7 @@ class Scratch:
             for name in ("tmp", "var_tmp"):
                 os.mkdir(name, dir_fd=self._root)
                 os.chmod(name, 0o1777, dir_fd=self._root)  # noqa: S103 - as /tmp is everywhere
+            self._write_credentials()
             for path, kind in _render.scratch_mount_points(self._plan):
                 self._make_below(self._root, os.path.relpath(path, self._plan.scratch), kind)
             for bind in self._plan.mounts:
@@ -101,6 +112,23 @@ class Scratch:
                 os.rmdir(self._name, dir_fd=self._work)
             os.close(self._work)
             self._work = -1
+
+    def _write_credentials(self) -> None:
+        """
+        Write the payload's credentials, for its user alone.
+        """
+        if not self._credentials:
+            return
+        os.mkdir(DIRECTORY, 0o700, dir_fd=self._root)
+        directory = os.open(DIRECTORY, _OPEN_DIR, dir_fd=self._root)
+        try:
+            for name, content in self._credentials.items():
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+                with open(os.open(name, flags, 0o600, dir_fd=directory), "wb") as f:
+                    os.fchmod(f.fileno(), 0o600)
+                    f.write(content)
+        finally:
+            os.close(directory)
 
     def _make_below(self, base: int, path: str, kind: str, *, remember: bool = False) -> None:
         """

@@ -27,6 +27,7 @@ _REPOSITORY = re.compile(r"(?!-)[a-z0-9-]{1,63}(\.(?!-)[a-z0-9-]{1,63})+\Z")
 
 _GPUS = ("nvidia", "amd")
 _LAYERS = ("overlay", "underlay")
+_PROFILES = ("mpi",)
 
 
 def seconds(value: Any) -> Iterator[str]:
@@ -244,3 +245,10 @@ def layers(value: Any) -> Iterator[str]:
     A list of what lets a runtime create a missing target.
     """
     yield from _some_of(value, _LAYERS)
+
+
+def profiles(value: Any) -> Iterator[str]:
+    """
+    A list of kinds of payloads.
+    """
+    yield from _some_of(value, _PROFILES)

@@ -46,7 +46,7 @@ _USUAL_PLACES = (
 )
 
 #: Host variables that mean the same in every image and name no path: the
-#: terminal, the time zone, who runs, and the proxies without which nothing
+#: terminal, the time zone, who runs, how many threads are meant, and the proxies without which nothing
 #: on a worker node reaches the network (Apptainer's own --cleanenv keeps
 #: TERM and the proxies, too).
 _BASE_KEEP = (
@@ -54,6 +54,7 @@ _BASE_KEEP = (
     "TZ",
     "USER",
     "LOGNAME",
+    "OMP_NUM_THREADS",
     *(
         spelled
         for name in ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy")
@@ -126,6 +127,21 @@ class Policy:
         environment_drop: Host variables that never pass, by name or by a
             pattern with ``*``, whoever asks.
 
+        environment_settable: Variables that never pass from a host and that
+            a request may set nevertheless, by name or by a pattern.
+
+        environment_secret: Further host variables that are secrets of the
+            pilot, by name or by a pattern.
+
+        environment_profiles: Kinds of payloads whose variables pass: ``mpi``
+            for parallel jobs.
+
+        environment_image: Whether the image's own variables stay; otherwise
+            the payload gets its ``PATH`` and nothing else of them.
+
+        environment_token_file: Whether a bearer token that is in a variable
+            reaches the payload in a file, named by ``BEARER_TOKEN_FILE``.
+
         bind_default: Binds that every payload gets.
 
         bind_forbidden_sources: Host paths that no payload may see, nor what
@@ -197,6 +213,17 @@ class Policy:
         factory=dict, converter=as_mapping, metadata=choice(checks.variables, entries=True)
     )
     environment_drop: tuple[str, ...] = attrs.field(default=(), converter=as_tuple, metadata=limit(added, checks.names))
+    environment_settable: tuple[str, ...] = attrs.field(
+        default=("LD_LIBRARY_PATH",), converter=as_tuple, metadata=listing(checks.names, _TEXTS)
+    )
+    environment_secret: tuple[str, ...] = attrs.field(
+        default=(), converter=as_tuple, metadata=limit(added, checks.names)
+    )
+    environment_profiles: tuple[str, ...] = attrs.field(
+        default=(), converter=as_tuple, metadata=choice(checks.profiles)
+    )
+    environment_image: bool = attrs.field(default=True, metadata=choice(checks.truth))
+    environment_token_file: bool = attrs.field(default=True, metadata=choice(checks.truth))
     bind_default: tuple[Bind, ...] = attrs.field(
         default=(Bind(source="/cvmfs", required=False, origin="built-in"),),
         converter=as_tuple,
