@@ -19,6 +19,8 @@ import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from wlcg_isolate._values import printable
+
 if TYPE_CHECKING:
     from wlcg_isolate.plan import Plan
 
@@ -214,7 +216,7 @@ def explain(plan: Plan) -> str:
     lines += [f"warning   {warning}" for warning in plan.warnings]
     lines += [f"warning   {problem}" for problem in plan.unrenderable]
 
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def _bind_lines(plan: Plan) -> Iterator[str]:

@@ -114,6 +114,14 @@ def text_fault(value: Any, *, empty: bool = False) -> Optional[str]:
     return None
 
 
+def printable(text: str) -> str:
+    """
+    Escape what is not printable: a name that somebody chose must not forge
+    lines or move a cursor.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def seconds_fault(value: Any) -> Optional[str]:
     """
     Say why *value* is no usable time, or None when it is.
