@@ -157,6 +157,17 @@ def normal_path(path: str) -> str:
     return "/" + os.path.normpath(path).lstrip("/")
 
 
+def absolute_path(path: str) -> str:
+    """
+    Complete a path with the current directory; where that is gone, leave it
+    for the check that wants an absolute one.
+    """
+    try:
+        return os.path.abspath(path)
+    except FileNotFoundError:
+        return path
+
+
 def is_below(path: str, parent: str) -> bool:
     """
     Tell whether *path* is *parent* or lies below it (both normal).

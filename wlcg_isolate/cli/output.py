@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any, Optional
 
-from wlcg_isolate._values import is_below, printable
+from wlcg_isolate._values import absolute_path, is_below, printable
 from wlcg_isolate.errors import IsolateError, Problem, RequestError
 from wlcg_isolate.outcome import Outcome
 
@@ -88,11 +88,11 @@ class OutcomeFile:
             RequestError: It cannot, or something else has its name.
         """
         self._path = path
-        directory, self._name = os.path.split(os.path.abspath(path))
+        directory, self._name = os.path.split(absolute_path(path))
         self._temporary = f".{self._name}.{uuid.uuid4()}"
         try:
             self._directory = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            self._check_place(directory, os.path.abspath(workdir or os.curdir))
+            self._check_place(directory, absolute_path(workdir or os.curdir))
             self._check_name()
             os.close(self._create())
             os.unlink(self._temporary, dir_fd=self._directory)
