@@ -52,6 +52,7 @@ class CommandLine:
         self.workdir = place / "work"
         self.trace_dir = place / "trace"
         self.outcome = place / "outcome.json"
+        self.started = []
         self.workdir.mkdir()
         self.program = command_line_program()
         self.environ = {"PATH": "/usr/bin:/bin", "HOME": str(place)}
@@ -82,11 +83,21 @@ class CommandLine:
 
     def start(self, *options, command=("true",), **more):
         """Start a payload without waiting for it."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             self.argv(*options, command=command),
             env=self.environ,
             **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "cwd": self.workdir, **more},
         )
+        self.started.append(process)
+
+        return process
+
+    def end(self):
+        """End what a failed test has left running."""
+        for process in self.started:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
 
     def read(self, status, stdout=b"", stderr=b""):
         """Read the outcome and the records."""
@@ -141,7 +152,15 @@ def _no_skip(report, what):
 @pytest.fixture
 def command_line(tmp_path):
     """Make a command line with a runtime in PATH."""
-    return lambda runtime=None: CommandLine(tmp_path, runtime)
+    made = []
+
+    def make(runtime=None):
+        made.append(CommandLine(tmp_path, runtime))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.end()
 
 
 @pytest.fixture(autouse=True)

@@ -19,6 +19,7 @@ import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from wlcg_isolate._values import printable
 from wlcg_isolate.variables import family_of
 
 if TYPE_CHECKING:
@@ -216,7 +217,7 @@ def explain(plan: Plan) -> str:
     lines += [f"warning   {warning}" for warning in plan.warnings]
     lines += [f"warning   {problem}" for problem in plan.unrenderable]
 
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def _bind_lines(plan: Plan) -> Iterator[str]:

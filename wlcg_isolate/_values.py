@@ -114,6 +114,14 @@ def text_fault(value: Any, *, empty: bool = False) -> Optional[str]:
     return None
 
 
+def printable(text: str) -> str:
+    """
+    Escape what is not printable: a name that somebody chose must not forge
+    lines or move a cursor.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def seconds_fault(value: Any) -> Optional[str]:
     """
     Say why *value* is no usable time, or None when it is.
@@ -147,6 +155,17 @@ def normal_path(path: str) -> str:
     system and Linux takes as ``/``.
     """
     return "/" + os.path.normpath(path).lstrip("/")
+
+
+def absolute_path(path: str) -> str:
+    """
+    Complete a path with the current directory; where that is gone, leave it
+    for the check that wants an absolute one.
+    """
+    try:
+        return os.path.abspath(path)
+    except FileNotFoundError:
+        return path
 
 
 def is_below(path: str, parent: str) -> bool:

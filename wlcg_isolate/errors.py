@@ -21,6 +21,7 @@ from collections.abc import Iterable
 import attrs
 
 from wlcg_isolate._kinds import KINDS
+from wlcg_isolate._values import printable
 
 
 def _known_kind(_instance: object, _attribute: object, value: str) -> None:
@@ -60,8 +61,7 @@ class Problem:
         if self.advice:
             line += f"; {self.advice}"
 
-        # A name that somebody chose must not forge lines or move a cursor.
-        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+        return printable(line)
 
 
 class IsolateError(Exception):

@@ -124,6 +124,7 @@ def launch_plan(
         outcome = container.wait()
     except BaseException:
         container.kill()
+        _write_end(journal, container, container.wait())
         raise
     _write_end(journal, container, outcome)
     _events.emit("payload.ended", trace_id=plan.trace_id, kind=outcome.kind, failed_by=outcome.failed_by)

@@ -4,6 +4,7 @@ Every form of a plan runs the same payload in the same way.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -102,6 +103,17 @@ def test_explain_and_doctor(cli, image):
     assert {"built-in"} == {row["layer"] for row in rows}
     assert json.loads(doctor.stdout)["able"] is True
     assert [] == os.listdir(cli.workdir)
+
+
+@pytest.mark.parametrize(
+    "stream", [subprocess.PIPE, subprocess.DEVNULL, io.BytesIO(), None, "out"], ids=lambda s: type(s).__name__
+)
+def test_streams_that_are_none(request_for, policy, tmp_path, stream):
+    """What has no descriptor is refused aloud, and not replaced by the null device."""
+    with pytest.raises(TypeError, match="must be a descriptor or a file that has one"):
+        run_isolated(request_for("touch", "/srv/started"), policy, stdout=stream)
+
+    assert [] == os.listdir(tmp_path / "work")
 
 
 def test_many_at_once(request_for, policy, tmp_path):

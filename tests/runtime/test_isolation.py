@@ -240,6 +240,32 @@ def test_payload_that_spoils_its_directory(cli, image, tmp_path):
     assert not cli.outcome.is_symlink()
 
 
+@pytest.mark.parametrize(
+    "locked", ["/srv", "/tmp /var/tmp", "/srv/.wlcg-isolate-*", "/tmp/a /tmp /srv/.wlcg-isolate-* /srv"]
+)
+def test_payload_that_locks_its_directories(cli, image, locked):
+    """Modes that shut the owner out keep nothing of the payload's private directories, and those of the rest stay."""
+    script = f"mkdir -p /tmp/a/b /var/tmp/c; echo x >/tmp/a/b/x; chmod 0 {locked}"
+    ran = cli.run("--image", image("tiny"), "--bind", "/etc:/srv/new/etc", command=("sh", "-c", script))
+    mode = cli.workdir.stat().st_mode & 0o777
+    cli.workdir.chmod(0o700)
+
+    assert (0, []) == (ran.status, os.listdir(cli.workdir))
+    assert ("/srv" in locked.split()) == (mode == 0)
+
+
+@pytest.mark.parametrize("umask", [0o777, 0o277, 0])
+def test_any_umask(cli, image, umask):
+    """An odd umask of the pilot stops no payload."""
+    cli.trace_dir.mkdir(mode=0o700)
+    argv = cli.argv("--image", image("tiny"), command=("sh", "-c", "umask"))
+    del argv[argv.index("--outcome") : argv.index("--image")]
+    done = subprocess.run(argv, env=cli.environ, umask=umask, capture_output=True, check=False, text=True)
+
+    assert (0, f"0{umask:03o}\n", "") == (done.returncode, done.stdout, done.stderr)
+    assert [] == os.listdir(cli.workdir)
+
+
 def test_umask_and_directory_of_the_caller(cli, image):
     """The payload keeps the caller's umask, and the caller its own state."""
     ran = cli.run("--image", image("tiny"), command=("sh", "-c", "umask; pwd"), umask=0o027)

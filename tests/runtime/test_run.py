@@ -124,6 +124,20 @@ def test_current_directory_is_gone(cli, image):
     assert (0, b"/srv\n/srv\nPWD=/srv\n") == (done.returncode, done.stdout)
 
 
+@pytest.mark.parametrize(
+    "options", ["--workdir sub", "--outcome o.json", "--trace-dir tr", "--bind data", "--runtime ./a", "--image ./i"]
+)
+def test_relative_paths_where_the_current_directory_is_gone(cli, image, options):
+    """A path that leads nowhere is refused, and not a crash."""
+    script = f'mkdir gone; cd gone; rmdir ../gone; exec "$@" --image {image("tiny")} {options} -- true'
+    argv = ["sh", "-c", script, "sh", *cli.program, "run"]
+    done = subprocess.run(argv, env=cli.environ, cwd=cli.workdir, check=False, capture_output=True, text=True)
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("shell-init: ")]
+
+    assert 125 == done.returncode
+    assert [] == [line for line in lines if not line.startswith("wlcg-isolate: ")]
+
+
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- 2>&-"])
 def test_one_closed_stream(cli, image, closed):
     """What is closed is the null device for the payload, and no file of the host."""

@@ -14,15 +14,16 @@ import attrs
 import pytest
 
 from wlcg_isolate import Identity, launch_plan, make_plan, run_isolated
+from wlcg_isolate.trace import read_records
 
 
 def test_start_record_comes_first(cli, image):
     """The start is on disk before the payload's first instruction."""
     fifo = cli.workdir / "fifo"
     os.mkfifo(fifo)
-    process = cli.start(
-        "--image", image("tiny"), "--job-id", "42", command=("sh", "-c", "echo started >fifo; cat fifo")
-    )
+    # A command of the shell's own: while a program is exchanged for another, its environment cannot be read.
+    script = "echo started >fifo; read -r line <fifo"
+    process = cli.start("--image", image("tiny"), "--job-id", "42", command=("sh", "-c", script))
     assert "started\n" == fifo.read_text()
     (record,) = cli.records()
     with open(f"/proc/{record['process.pid']}/environ", "rb") as f:
@@ -91,6 +92,21 @@ def test_start_that_fails_is_recorded(request_for, policy, tmp_path):
     assert (False, "runtime", "image-unusable") == (outcome.started, outcome.failed_by, outcome.kind)
     assert '"event.action":"payload.refused"' in file.read_text()
     assert '"wlcg.job.id":"9"' in file.read_text()
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_pilot_that_fails(request_for, policy, tmp_path, error):
+    """A payload that ends because its pilot's own code fails has a record of its end."""
+
+    def fail(_):
+        raise error
+
+    with pytest.raises(error):
+        run_isolated(request_for("sleep", "60"), policy, on_start=fail)
+    records, _ = read_records(str(tmp_path / "trace"))
+
+    assert ["payload.start", "payload.end"] == [record["event.action"] for record in records]
+    assert ("signal", 9) == (records[1]["wlcg.outcome.failed_by"], records[1]["wlcg.process.term_signal"])
 
 
 def test_default_directory(cli, image, tmp_path):

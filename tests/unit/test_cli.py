@@ -270,6 +270,11 @@ def test_table():
     assert ("A     B\nlong  x\ny", "") == (table([("A", "B"), ("long", "x"), ("y", "")]), table([]))
 
 
+def test_names_forge_no_line():
+    """What somebody chose as a name ends no line of a table and moves no cursor."""
+    assert "A\\n2026  \\x1b[31m\\x9b  \\udcff" == table([("A\n2026", "\x1b[31m\x9b", "\udcff")])
+
+
 @pytest.mark.parametrize(
     ("words", "status", "begin", "errors"),
     [

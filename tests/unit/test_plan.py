@@ -123,8 +123,11 @@ def test_explanation_names_what_is_skipped_and_warned_of(plan):
     given = {"uid": 0, "paths": {"/cvmfs": missing("/cvmfs")}}
     text = plan("tool", "a b", keep_env=["ABSENT"], binds=[Bind(source="/n", required=False)], given=given).explain()
     lines = text.splitlines()
+    forging = plan(binds=[Bind(source="/n\nwarning   \x1b[31m", required=False)], given=given).explain()
 
     assert "payload   tool 'a b'" == lines[0]
+    assert "\x1b" not in forging
+    assert 1 == sum(line.startswith("warning") for line in forging.splitlines())
     assert ["/n", "/cvmfs"] == [line.split()[2] for line in lines if line.startswith("  skip")]
     assert [
         "warning   the pilot is root: a container confines a payload of root far less than one of a plain user",

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from wlcg_isolate.environment import SHELL_OWNED
 from wlcg_isolate.launch import handshake, process, procfs
 from wlcg_isolate.launch.lifeline import Lifeline
 from wlcg_isolate.launch.process import Child, Ended
@@ -226,6 +227,26 @@ def test_release_tidies_the_environment(release, words):
     assert {"PATH", "IMAGE", "LD_LIBRARY_PATH"} == set(environ) - {"LC_CTYPE", "PWD", "SHLVL", "_"}
     assert b"/usr" == bytes(environ.get("PWD", b"/usr"))
     assert b"/opt/lib" == bytes(environ["LD_LIBRARY_PATH"])
+
+
+#: Variables that some shell reads, sets or owns (bash(1), dash(1), busybox).
+USED_BY_SHELLS = (
+    "BASH BASHPID BASH_ALIASES BASH_CMDS BASH_COMMAND BASH_ENV BASH_EXECUTION_STRING BASH_LOADABLES_PATH "
+    "BASH_REMATCH BASH_VERSION CDPATH CHILD_MAX COLUMNS COMP_WORDS COPROC ENV EXECIGNORE FCEDIT FUNCNEST "
+    "GLOBIGNORE HISTCMD HISTFILE HISTSIZE HOSTNAME HOSTTYPE IFS IGNOREEOF INPUTRC KSH_VERSION LINES LINENO "
+    "MACHTYPE MAIL MAILCHECK MAILPATH MAPFILE OPTARG OPTERR OPTIND OSTYPE PIPESTATUS POSIXLY_CORRECT PPID PS1 PS2 "
+    "PS4 RANDOM READLINE_LINE REPLY SECONDS SHELL TIMEFORMAT TMOUT UID auto_resume histchars"
+).split()
+
+
+@pytest.mark.parametrize("words", SHELLS)
+def test_release_of_names_that_shells_use(release, words):
+    """What a shell does not own arrives, whatever it means to the shell that sets it."""
+    wanted = {name: f"its {name}" for name in USED_BY_SHELLS if name not in SHELL_OWNED}
+    _, said = release(words, (sys.executable, "-c", SAY), wanted, {})
+    environ = json.loads(said)[1]
+
+    assert wanted == {name: bytes(environ.get(name, b"")).decode() for name in wanted}
 
 
 @pytest.mark.parametrize("words", SHELLS)

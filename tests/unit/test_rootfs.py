@@ -192,7 +192,11 @@ def ask_kernel(root, path):
     try:
         how = _How(os.O_PATH | os.O_CLOEXEC, 0, 0x10)
         libc = ctypes.CDLL(None, use_errno=True)
-        found = libc.syscall(437, directory, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how))
+        # openat2(2): EAGAIN when anything on the machine was mounted or renamed meanwhile, and ".." would not be safe.
+        while True:
+            found = libc.syscall(437, directory, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how))
+            if found >= 0 or ctypes.get_errno() != errno.EAGAIN:
+                break
     finally:
         os.close(directory)
     if found < 0:

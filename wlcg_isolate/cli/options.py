@@ -9,13 +9,12 @@ directory.
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from typing import Any, Optional
 
 import attrs
 
-from wlcg_isolate._values import named_pairs
+from wlcg_isolate._values import absolute_path, named_pairs
 from wlcg_isolate.errors import IsolateError, Problem, RequestError
 from wlcg_isolate.policy import Policy, load_policy
 from wlcg_isolate.request import Bind, Credential, Identity, Payload, Request
@@ -306,7 +305,7 @@ def _credential(text: str) -> dict[str, Any]:
 
 
 def _absolute(path: str) -> str:
-    return os.path.abspath(path) if path else path
+    return absolute_path(path) if path else path
 
 
 def _seconds(text: str, problems: list[Problem]) -> Optional[float]:

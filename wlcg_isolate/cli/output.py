@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any, Optional
 
-from wlcg_isolate._values import is_below
+from wlcg_isolate._values import absolute_path, is_below, printable
 from wlcg_isolate.errors import IsolateError, Problem, RequestError
 from wlcg_isolate.outcome import Outcome
 
@@ -23,7 +23,7 @@ def report(message: str) -> None:
     Print problems to standard error, one line each.
     """
     for line in message.split("\n") if message else ():
-        print(f"wlcg-isolate: {line}", file=sys.stderr)
+        print(f"wlcg-isolate: {printable(line)}", file=sys.stderr)
 
 
 def report_error(error: IsolateError) -> None:
@@ -44,7 +44,7 @@ def table(rows: Iterable[Sequence[str]]) -> str:
     """
     Align rows into columns; the last one is ragged.
     """
-    lines: list[Sequence[str]] = list(rows)
+    lines: list[Sequence[str]] = [tuple(map(printable, row)) for row in rows]
     widths = [max(len(row[i]) for row in lines) for i in range(len(lines[0]) - 1)] if lines else []
 
     return "\n".join(
@@ -88,11 +88,11 @@ class OutcomeFile:
             RequestError: It cannot, or something else has its name.
         """
         self._path = path
-        directory, self._name = os.path.split(os.path.abspath(path))
+        directory, self._name = os.path.split(absolute_path(path))
         self._temporary = f".{self._name}.{uuid.uuid4()}"
         try:
             self._directory = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            self._check_place(directory, os.path.abspath(workdir or os.curdir))
+            self._check_place(directory, absolute_path(workdir or os.curdir))
             self._check_name()
             os.close(self._create())
             os.unlink(self._temporary, dir_fd=self._directory)

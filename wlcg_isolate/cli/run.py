@@ -4,11 +4,11 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Sequence
 from typing import Any, Optional
 
+from wlcg_isolate._values import absolute_path
 from wlcg_isolate.cli import options
 from wlcg_isolate.cli.output import OutcomeFile, report, workdir_of
 from wlcg_isolate.errors import IsolateError, RequestError
@@ -67,7 +67,9 @@ def _main(argv: Sequence[str], signals: _Signals) -> int:
 
 
 def _absolute(path: Optional[str]) -> Optional[str]:
-    return os.path.abspath(path) if path else None
+    found = absolute_path(path) if path else ""
+
+    return found if found.startswith("/") else None
 
 
 class _Signals:

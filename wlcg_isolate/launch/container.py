@@ -173,6 +173,8 @@ class Container:
         End everything at once and leave nothing behind.
         """
         if self._launcher is not None:
+            if not self._ended:
+                self._passed_on = signal.SIGKILL
             self._kill_all(self._launcher)
         self._close()
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import io
 import os
 import time
 from typing import Any, BinaryIO, Union, cast
@@ -20,9 +21,19 @@ def parked(stream: Stream, stack: contextlib.ExitStack) -> int:
     """
     Duplicate a caller's stream out of the way; a closed one becomes the null
     device, since its number could be taken by a descriptor of ours.
+
+    Raises:
+        TypeError: It is neither a descriptor nor a file that has one, such as
+            ``subprocess.PIPE`` or an `io.BytesIO`.
     """
     try:
         fd = stream if isinstance(stream, int) else stream.fileno()
+    except (AttributeError, io.UnsupportedOperation):
+        fd = -1
+    if fd < 0:
+        msg = f"a stream must be a descriptor or a file that has one, not {stream!r}"
+        raise TypeError(msg)
+    try:
         copy = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, process.FIRST_FREE)
     except OSError:
         copy = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)

@@ -69,6 +69,8 @@ class Scratch:
         try:
             self._work = os.open(self._plan.workdir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             os.mkdir(self._name, 0o700, dir_fd=self._work)
+            # The umask may be anything.
+            _unlock(self._work, self._name)
             self._root = os.open(self._name, _OPEN_DIR, dir_fd=self._work)
             for name in ("tmp", "var_tmp"):
                 os.mkdir(name, dir_fd=self._root)
@@ -93,7 +95,7 @@ class Scratch:
         for made in reversed(self._made):
             # Not empty any more, or replaced by the payload: then it is the
             # payload's, and stays with the rest of its working directory.
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError), _writable(made.parent):
                 if made.kind == "directory":
                     os.rmdir(made.name, dir_fd=made.parent)
                 elif os.stat(made.name, dir_fd=made.parent, follow_symlinks=False).st_size == 0:
@@ -101,14 +103,14 @@ class Scratch:
             os.close(made.parent)
         self._made.clear()
         if self._root >= 0:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError), _writable(self._root):
                 empty(self._root)
             os.close(self._root)
             self._root = -1
         if self._work >= 0:
             # Under its own name, unless the payload moved it; then what is
             # left is an empty directory of the payload's.
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError), _writable(self._work):
                 os.rmdir(self._name, dir_fd=self._work)
             os.close(self._work)
             self._work = -1
@@ -156,6 +158,25 @@ class Scratch:
             return
         if remember:
             self._made.append(_Made(os.dup(parent), name, kind))
+
+
+@contextlib.contextmanager
+def _writable(directory: int) -> Iterator[None]:
+    """
+    Let its owner change a directory for a moment, whatever the payload made
+    of its mode.
+    """
+    mode = stat.S_IMODE(os.fstat(directory).st_mode)
+    locked = mode & stat.S_IRWXU != stat.S_IRWXU
+    with contextlib.suppress(OSError):
+        if locked:
+            os.fchmod(directory, mode | stat.S_IRWXU)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            if locked:
+                os.fchmod(directory, mode)
 
 
 def empty(directory: int) -> None:
