@@ -1,0 +1,225 @@
+"""
+What became of one key, while layers are put on each other.
+
+Rules:
+
+1. The rules of the keys are in the model; here they are only carried out.
+2. Whatever loses is kept with its layer, for `wlcg_isolate.policy.explain`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, Optional
+
+import attrs
+
+from wlcg_isolate._values import FrozenMapping
+from wlcg_isolate.policy.layers import Layer
+from wlcg_isolate.policy.model import RULES
+from wlcg_isolate.policy.rules import FREE, LAYERS, added
+from wlcg_isolate.request import Bind
+
+#: Characters of a value that a message shows.
+_LONGEST = 160
+
+RANK = {name: rank for rank, name in enumerate(LAYERS)}
+
+
+class Said(NamedTuple):
+    """
+    One value and who said it.
+
+    Attributes:
+        value: The value, or one item or entry of it.
+
+        layer: The layer.
+    """
+
+    value: Any
+    layer: Layer
+
+
+class History:
+    """
+    One key, while layers are put on each other.
+
+    Attributes:
+        key: Dotted name.
+
+        rule: Its rule.
+
+        value: What holds.
+
+        by: The layer that changed it last.
+
+        parts: Items of a list, or entries of a mapping as mappings of one,
+            each with its layer; empty for other values.
+
+        overrode: What was replaced, removed or refused.
+
+        lock: The locking layer, or None.
+    """
+
+    def __init__(self, key: str, built_in: Layer) -> None:
+        self.key = key
+        self.rule = RULES[key]
+        self.value: Any = built_in.values[key]
+        self.by = built_in
+        self.overrode: list[Said] = []
+        self.lock: Optional[Layer] = None
+        self.parts: list[Said] = [Said(part, built_in) for part in _parts(self.value)]
+
+    def put(self, layer: Layer, wanted: Any, values: Mapping[str, Any]) -> str:
+        """
+        Take in what *layer* wants.
+
+        Returns:
+            What was left out of it, or "".
+        """
+        value, lost = self._joint(layer, wanted, values)
+        locked = self.lock is not None and RANK[layer.name] > RANK["site"]
+        if locked and (lost or value != self.value):
+            self.overrode.append(Said(wanted, layer))
+            return f"{shown(wanted)}, and the value is locked by {label(self.lock)}"
+        if lost:
+            self.overrode.append(Said(wanted, layer))
+        if self.rule.kind == "list":
+            return self._extend(layer, wanted)
+        if value != self.value:
+            self._replace(layer, wanted, value)
+
+        return lost
+
+    def remove(self, layer: Layer, names: Iterable[str]) -> list[str]:
+        """
+        Take items out of a list, by name.
+
+        Returns:
+            Names that are not in it.
+        """
+        missing = []
+        for name in names:
+            gone = [said for said in self.parts if name_of(said.value) == name]
+            if not gone:
+                missing.append(name)
+                continue
+            self.overrode += gone
+            self.parts = [said for said in self.parts if said not in gone]
+            self.by = layer
+        self.value = tuple(said.value for said in self.parts)
+
+        return missing
+
+    def _joint(self, layer: Layer, wanted: Any, values: Mapping[str, Any]) -> tuple[Any, str]:
+        if self.rule.kind == "list":
+            fresh = [item for item in wanted if not any(_same(item, held) for held in self.value)]
+            return (*self.value, *fresh), ""
+        if self.rule.entries:
+            return FrozenMapping({**self.value, **wanted}), ""
+        if self.rule.meet is None or (layer.name in FREE and self.rule.meet is not added):
+            return wanted, ""
+
+        return self.rule.meet(self.value, wanted, values)
+
+    def _replace(self, layer: Layer, wanted: Any, value: Any) -> None:
+        if self.rule.entries:
+            self.overrode += [said for said in self.parts if wanted.keys() & said.value.keys()]
+            kept = [said for said in self.parts if not wanted.keys() & said.value.keys()]
+            self.parts = [*kept, *(Said(entry, layer) for entry in _parts(wanted))]
+        else:
+            self.overrode.append(Said(self.value, self.by))
+            old = {said.value: said for said in self.parts}
+            self.parts = [old.get(part, Said(part, layer)) for part in _parts(value)]
+        self.value, self.by = value, layer
+
+    def _extend(self, layer: Layer, wanted: Any) -> str:
+        """
+        Add items to a list.
+
+        Returns:
+            Those that it did not take, or "".
+        """
+        lost = [self._append(Said(item, layer)) for item in wanted]
+        self.parts.sort(key=lambda said: said.layer.name == "built-in")
+        value = tuple(said.value for said in self.parts)
+        if value != self.value:
+            self.value, self.by = value, layer
+
+        return ", ".join(filter(None, lost))
+
+    def _append(self, new: Said) -> str:
+        """
+        Add one item to a list, unless its target is taken.
+
+        Returns:
+            Why it was not added, or "".
+        """
+        rivals = [i for i, said in enumerate(self.parts) if _target(said.value) == _target(new.value)]
+        if not rivals:
+            self.parts.append(new)
+            return ""
+        earlier = self.parts[rivals[0]]
+        if not isinstance(new.value, Bind):
+            return ""
+        if earlier.layer.name == "built-in":
+            self.overrode.append(self.parts.pop(rivals[0]))
+            self.parts.append(new)
+            return ""
+        bind, first = new.value, earlier.value
+        if _same(bind, first):
+            # Both want the same: whoever cannot do without it is heard.
+            joint = attrs.evolve(first, required=first.required or bind.required)
+            self.parts[rivals[0]] = Said(joint, earlier.layer)
+            return ""
+        self.overrode.append(new)
+
+        return f"{bind.source} at {bind.target}, where {first.source} of {earlier.layer.label} comes first"
+
+
+def _target(item: Any) -> Any:
+    """
+    Return what an item of a list competes for.
+    """
+    return item.target if isinstance(item, Bind) else item
+
+
+def _same(one: Any, other: Any) -> bool:
+    """
+    Tell whether two items ask for the same.
+    """
+    if isinstance(one, Bind) and isinstance(other, Bind):
+        return (one.source, one.target, one.writable) == (other.source, other.target, other.writable)
+
+    return bool(one == other)
+
+
+def name_of(item: Any) -> str:
+    """
+    Return the name by which an item of a list is removed.
+    """
+    return item.name or item.target if isinstance(item, Bind) else str(item)
+
+
+def _parts(value: Any) -> tuple[Any, ...]:
+    if isinstance(value, Mapping):
+        return tuple(FrozenMapping({name: item}) for name, item in value.items())
+
+    return value if isinstance(value, tuple) else ()
+
+
+def shown(value: Any) -> str:
+    """
+    Write a value for a message, cut where it is long.
+    """
+    words = value if isinstance(value, (tuple, Mapping)) else (value,)
+    text = ", ".join(name_of(word) for word in words)
+
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
+
+
+def label(layer: Optional[Layer]) -> str:
+    """
+    Name a layer, if there is one.
+    """
+    return layer.label if layer is not None else ""
