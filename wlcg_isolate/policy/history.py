@@ -59,6 +59,9 @@ class History:
         overrode: What was replaced, removed or refused.
 
         lock: The locking layer, or None.
+
+        removed: Names of items that were to be taken out, each with the layer
+            that wanted it where there was none, or None.
     """
 
     def __init__(self, key: str, built_in: Layer) -> None:
@@ -68,6 +71,7 @@ class History:
         self.by = built_in
         self.overrode: list[Said] = []
         self.lock: Optional[Layer] = None
+        self.removed: dict[str, Optional[Layer]] = {}
         self.parts: list[Said] = [Said(part, built_in) for part in _parts(self.value)]
 
     def put(self, layer: Layer, wanted: Any, values: Mapping[str, Any]) -> str:
@@ -77,44 +81,46 @@ class History:
         Returns:
             What was left out of it, or "".
         """
+        if self.rule.kind == "list":
+            return self._put_items(layer, wanted)
         value, lost = self._joint(layer, wanted, values)
-        locked = self.lock is not None and RANK[layer.name] > RANK["site"]
-        if locked and (lost or value != self.value):
+        if self.holds(layer) and (lost or value != self.value):
+            return self._refuse(layer, wanted)
+        if not layer.trusted and self.by.name != "built-in":
             self.overrode.append(Said(wanted, layer))
-            return f"{shown(wanted)}, and the value is locked by {label(self.lock)}"
+            return ""
         if lost:
             self.overrode.append(Said(wanted, layer))
-        if self.rule.kind == "list":
-            return self._extend(layer, wanted)
         if value != self.value:
             self._replace(layer, wanted, value)
 
         return lost
 
-    def remove(self, layer: Layer, names: Iterable[str]) -> list[str]:
+    def holds(self, layer: Layer) -> bool:
+        """
+        Tell whether a lock holds against *layer*.
+        """
+        return self.lock is not None and (not layer.trusted or RANK[layer.name] > RANK["site"])
+
+    def remove(self, layer: Layer, names: Iterable[str]) -> None:
         """
         Take items out of a list, by name.
-
-        Returns:
-            Names that are not in it.
         """
-        missing = []
         for name in names:
             gone = [said for said in self.parts if name_of(said.value) == name]
-            if not gone:
-                missing.append(name)
-                continue
-            self.overrode += gone
-            self.parts = [said for said in self.parts if said not in gone]
-            self.by = layer
+            self.removed.setdefault(name, None if gone else layer)
+            if gone:
+                self.overrode += gone
+                self.parts = [said for said in self.parts if name_of(said.value) != name]
+                self.by = layer
         self.value = tuple(said.value for said in self.parts)
 
-        return missing
+    def _refuse(self, layer: Layer, wanted: Any) -> str:
+        self.overrode.append(Said(wanted, layer))
+
+        return f"{shown(wanted)}, and the value is locked by {label(self.lock)}"
 
     def _joint(self, layer: Layer, wanted: Any, values: Mapping[str, Any]) -> tuple[Any, str]:
-        if self.rule.kind == "list":
-            fresh = [item for item in wanted if not any(_same(item, held) for held in self.value)]
-            return (*self.value, *fresh), ""
         if self.rule.entries:
             return FrozenMapping({**self.value, **wanted}), ""
         if self.rule.meet is None or (layer.name in FREE and self.rule.meet is not added):
@@ -133,48 +139,51 @@ class History:
             self.parts = [old.get(part, Said(part, layer)) for part in _parts(value)]
         self.value, self.by = value, layer
 
-    def _extend(self, layer: Layer, wanted: Any) -> str:
+    def _put_items(self, layer: Layer, wanted: Any) -> str:
         """
         Add items to a list.
 
         Returns:
             Those that it did not take, or "".
         """
-        lost = [self._append(Said(item, layer)) for item in wanted]
-        self.parts.sort(key=lambda said: said.layer.name == "built-in")
+        taken = {_target(said.value): said for said in self.parts}
+        if self.holds(layer) and not all(_covers(taken.get(_target(item)), item) for item in wanted):
+            return self._refuse(layer, wanted)
+        lost = [self._add(taken, Said(item, layer)) for item in wanted]
+        self.parts = sorted(taken.values(), key=lambda said: said.layer.name == "built-in")
         value = tuple(said.value for said in self.parts)
         if value != self.value:
             self.value, self.by = value, layer
 
         return ", ".join(filter(None, lost))
 
-    def _append(self, new: Said) -> str:
+    def _add(self, taken: dict[Any, Said], new: Said) -> str:
         """
-        Add one item to a list, unless its target is taken.
+        Add one item to those *taken*, by target, unless another is there.
 
         Returns:
             Why it was not added, or "".
         """
-        rivals = [i for i, said in enumerate(self.parts) if _target(said.value) == _target(new.value)]
-        if not rivals:
-            self.parts.append(new)
-            return ""
-        earlier = self.parts[rivals[0]]
-        if not isinstance(new.value, Bind):
-            return ""
-        if earlier.layer.name == "built-in":
-            self.overrode.append(self.parts.pop(rivals[0]))
-            self.parts.append(new)
-            return ""
-        bind, first = new.value, earlier.value
-        if _same(bind, first):
+        item, target = new.value, _target(new.value)
+        first = taken.get(target)
+        if not new.layer.trusted and name_of(item) in self.removed:
+            self.removed[name_of(item)] = None
+            self.overrode.append(new)
+        elif first is None:
+            taken[target] = new
+        elif not isinstance(item, Bind):
+            pass
+        elif first.layer.name == "built-in":
+            self.overrode.append(taken.pop(target))
+            taken[target] = new
+        elif not _same(item, first.value):
+            self.overrode.append(new)
+            return f"{item.source} at {target}, where {first.value.source} of {first.layer.label} comes first"
+        elif item.required and not first.value.required:
             # Both want the same: whoever cannot do without it is heard.
-            joint = attrs.evolve(first, required=first.required or bind.required)
-            self.parts[rivals[0]] = Said(joint, earlier.layer)
-            return ""
-        self.overrode.append(new)
+            taken[target] = Said(attrs.evolve(first.value, required=True), first.layer)
 
-        return f"{bind.source} at {bind.target}, where {first.source} of {earlier.layer.label} comes first"
+        return ""
 
 
 def _target(item: Any) -> Any:
@@ -184,14 +193,21 @@ def _target(item: Any) -> Any:
     return item.target if isinstance(item, Bind) else item
 
 
-def _same(one: Any, other: Any) -> bool:
+def _same(one: Bind, other: Bind) -> bool:
     """
-    Tell whether two items ask for the same.
+    Tell whether two binds show the same.
     """
-    if isinstance(one, Bind) and isinstance(other, Bind):
-        return (one.source, one.target, one.writable) == (other.source, other.target, other.writable)
+    return (one.source, one.target, one.writable) == (other.source, other.target, other.writable)
 
-    return bool(one == other)
+
+def _covers(held: Optional[Said], item: Any) -> bool:
+    """
+    Tell whether what a list holds already does all that *item* asks for.
+    """
+    if held is None or not isinstance(item, Bind):
+        return held is not None
+
+    return _same(held.value, item) and (held.value.required or not item.required)
 
 
 def name_of(item: Any) -> str:

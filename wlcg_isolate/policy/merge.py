@@ -10,7 +10,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import attrs
@@ -27,7 +27,8 @@ def merge(layers: Iterable[Layer], remarks: Iterable[str] = ()) -> Policy:
     Make the policy that holds when all of *layers* have spoken.
 
     Args:
-        layers: In any order; among those of one name, the order counts.
+        layers: In any order; among those of one name, the order counts, those
+            that are not trusted being the last.
 
         remarks: What was left out before, to be kept with the warnings.
 
@@ -35,7 +36,7 @@ def merge(layers: Iterable[Layer], remarks: Iterable[str] = ()) -> Policy:
         PolicyError: A lock is an error and was not kept, or the result is not
             valid.
     """
-    ordered = tuple(sorted(layers, key=lambda layer: RANK[layer.name]))
+    ordered = tuple(sorted(layers, key=lambda layer: (RANK[layer.name], not layer.trusted)))
     histories, problems, warnings = _run(ordered)
     if problems:
         raise PolicyError(problems)
@@ -58,22 +59,25 @@ def layers_of(policy: Policy) -> tuple[Layer, ...]:
     """
     Return what a policy was merged from.
 
-    One that a program made by hand stands for a site's, since whoever made
-    it decides what holds.
+    One that a program made by hand, or changed after it was loaded, stands
+    for a site's, since whoever made it decides what holds; locks stay.
     """
-    if policy.layers is not None:
-        return policy.layers
+    layers = policy.layers or ()
+    if layers and all(getattr(policy, FIELDS[key]) == history.value for key, history in _run(layers)[0].items()):
+        return layers
     built_in, values, remove = Policy(), {}, {}
     for key, name in FIELDS.items():
         value, default = getattr(policy, name), getattr(built_in, name)
         if value != default:
             values[key] = value
-        if RULES[key].kind == "list":
-            remove[key] = tuple(name_of(item) for item in default if item not in value)
-    if not values:
+        gone = [item for item in default if item not in value] if RULES[key].kind == "list" else ()
+        if gone:
+            remove[key] = tuple(name_of(item) for item in gone)
+    locks = {key: severity for layer in layers for key, severity in layer.locks.items()}
+    if not values and not locks:
         return ()
 
-    return (Layer(name="site", values=values, remove={key: names for key, names in remove.items() if names}),)
+    return (Layer(name="site", file="a program", values=values, remove=remove, locks=locks),)
 
 
 def _run(layers: Sequence[Layer]) -> tuple[dict[str, History], list[Problem], list[str]]:
@@ -83,37 +87,38 @@ def _run(layers: Sequence[Layer]) -> tuple[dict[str, History], list[Problem], li
     problems: list[Problem] = []
     warnings: list[str] = []
     for layer in layers:
-        _lock(histories, layer)
+        for key in layer.locks:
+            histories[key].lock = layer
         values = {FIELDS[key]: history.value for key, history in histories.items()}
+        # First, so that a layer can put another item in the place of one.
+        for key, names in layer.remove.items():
+            _remove(histories[key], layer, names, problems, warnings)
         for key, wanted in layer.values.items():
             lost = histories[key].put(layer, _signed(wanted, layer), values)
             if lost:
                 _report(f"{key}: {layer.label} asks for {lost}", layer, histories[key], problems, warnings)
-        for key, names in layer.remove.items():
-            _remove(histories[key], layer, names, problems, warnings)
+    warnings += [
+        f"{key}: {layer.label} removes {name!r}, which is not there"
+        for key, history in histories.items()
+        for name, layer in history.removed.items()
+        if layer is not None
+    ]
 
     return histories, problems, warnings
-
-
-def _lock(histories: Mapping[str, History], layer: Layer) -> None:
-    for key in layer.locks:
-        histories[key].lock = layer
 
 
 def _remove(
     history: History, layer: Layer, names: tuple[str, ...], problems: list[Problem], warnings: list[str]
 ) -> None:
-    if history.lock is not None and RANK[layer.name] > RANK["site"]:
+    if history.holds(layer):
         message = f"{history.key}: {layer.label} removes {shown(names)}, and the value is locked by"
         _report(f"{message} {label(history.lock)}", layer, history, problems, warnings)
-        return
-    missing = history.remove(layer, names)
-    warnings += [f"{history.key}: {layer.label} removes {name!r}, which is not there" for name in missing]
+    else:
+        history.remove(layer, names)
 
 
 def _report(message: str, layer: Layer, history: History, problems: list[Problem], warnings: list[str]) -> None:
-    locked = history.lock is not None and RANK[layer.name] > RANK["site"]
-    if locked and history.lock is not None and history.lock.locks[history.key] == "error":
+    if history.lock is not None and history.holds(layer) and history.lock.locks[history.key] == "error":
         problems.append(
             Problem(
                 kind="policy-locked",
