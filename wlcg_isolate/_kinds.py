@@ -66,7 +66,7 @@ KINDS: Mapping[str, Kind] = {
     "workdir-unsafe": Kind("policy", _NEVER, "The working directory is a system directory or holds a planted link."),
     # What this node lacks: another node may have it.
     "image-missing": Kind("policy", _OTHER, "The image does not exist on this node."),
-    "image-not-allowed": Kind("policy", _OTHER, "The image lies outside of the directories that policy allows."),
+    "image-not-allowed": Kind("policy", _OTHER, "The image lies, or shows something, where policy forbids it."),
     "image-other-architecture": Kind("policy", _OTHER, "Policy names this image for other architectures only."),
     "image-unreadable": Kind("policy", _OTHER, "The image exists and cannot be read."),
     "image-no-answer": Kind("policy", _OTHER, "The file system of the image did not answer in time."),

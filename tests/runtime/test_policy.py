@@ -134,6 +134,26 @@ def test_outside_the_allowed_directories(run, image, tmp_path):
     assert (125, "image-not-allowed") == (ran.status, ran.outcome["kind"])
 
 
+def test_link_out_of_the_allowed_directories(run, image, tmp_path, write):
+    """A link below the site's directory does not let an experiment take images from elsewhere."""
+    (tmp_path / "allowed").mkdir()
+    (tmp_path / "allowed" / "link").symlink_to(Path(image("tiny")).parent)
+    site = write("site.toml", f'[image]\nallowed_roots = ["{tmp_path}/allowed"]\n')
+    experiment = write("vo.toml", f'[image]\nallowed_roots = ["{tmp_path}/allowed/link"]\n')
+    ran = run("--image", image("tiny"), "--site", site, "--experiment", experiment)
+
+    assert (125, "image-not-allowed") == (ran.status, ran.outcome["kind"])
+
+
+@pytest.mark.parametrize("place", ["/", "forbidden"])
+def test_image_shows_what_is_forbidden(run, image, place):
+    """Neither the node itself nor a directory that the site forbids is an image."""
+    wanted = image("tiny") if place == "forbidden" else place
+    ran = run("--image", wanted, "--set", f'bind.forbidden_sources=["{image("tiny")}/etc"]')
+
+    assert (125, "image-not-allowed") == (ran.status, ran.outcome["kind"])
+
+
 @pytest.mark.parametrize("maker", ["nvidia", "amd"])
 def test_gpus(run, image, maker):
     """A payload that asks for GPUs runs on a node without one, too."""

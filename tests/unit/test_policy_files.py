@@ -365,8 +365,93 @@ def test_silent_file_system(write, mocker):
     """A file that never answers is a problem like any other."""
     path = write("site.toml", SITE)
     mocker.patch("wlcg_isolate.policy.files.within", return_value=None)
+    drop_ins = path.removesuffix(".toml") + ".d"
 
-    assert [(f"site policy {path} cannot be read: no answer within 60 s", path)] == faults(path)
+    assert [
+        (f"policy in {drop_ins} cannot be read: no answer within 60 s", drop_ins),
+        (f"site policy {path} cannot be read: no answer within 60 s", path),
+    ] == faults(path)
+
+
+@pytest.mark.parametrize("mode", [0o775, 0o757, 0o1777], ids=oct)
+def test_drop_ins_that_others_can_take_away(write, tmp_path, mode):
+    """Who can write the directory of drop-ins can remove a limit from it: it is held to what files are held to."""
+    site = write("site.toml", SITE)
+    write("site.d/limits.toml", HEAD)
+    (tmp_path / "site.d").chmod(mode)
+    reason = f"others than its owner may write it (mode {mode:04o})"
+
+    assert [(f"policy in {tmp_path}/site.d cannot be read: {reason}", f"{tmp_path}/site.d")] == faults(site)
+
+
+def test_drop_ins_that_cannot_be_listed(write, tmp_path, mocker):
+    """Drop-ins that may be there and cannot be seen are a problem, not none."""
+    site = write("site.toml", SITE)
+    (tmp_path / "site.d").mkdir()
+    mocker.patch("wlcg_isolate.policy.files.os.listdir", side_effect=PermissionError(13, "Permission denied"))
+
+    assert [(f"policy in {tmp_path}/site.d cannot be read: Permission denied", f"{tmp_path}/site.d")] == faults(site)
+
+
+def test_experiment_file_that_cannot_be_seen(write, mocker):
+    """Neither is an experiment's file beside the site's that nobody can look for."""
+    site = write("site.toml", HEAD)
+    mocker.patch("wlcg_isolate.policy.files.os.lstat", side_effect=PermissionError(13, "Permission denied"))
+    ((message, _),) = faults(site, "alice")
+
+    assert message.endswith("/experiments/alice.toml cannot be read: Permission denied")
+
+
+def test_name_that_is_no_path():
+    """A name that no file can have is refused as one that has none."""
+    assert {"a\0b.toml", "a\0b.d"} == {origin for _, origin in faults("a\0b.toml")}
+
+
+@pytest.mark.parametrize("text", ["a" + ".a" * 30_000, "lock" + '."a"' * 30_000, "['x'" + ".'x'" * 30_000 + "]\n#"])
+def test_key_of_many_parts(write, text):
+    """A key that would take the parser all memory is refused before."""
+    ((message, _),) = faults(write("site.toml", f"{HEAD}{text} = 1\n"))
+
+    assert message.endswith("it is not TOML: line 2 has a key of more than 100 parts")
+
+
+def test_dots_in_text(write):
+    """Dots in text and remarks are no parts of keys."""
+    dots = "a." * 200
+    path = write("site.toml", f'{HEAD}image.names."x" = "/{dots}\\"{dots}" # {dots}\n# {dots}\n')
+
+    assert {"x": f'/{dots}"{dots}'} == dict(load_policy(path).image_names)
+
+
+@pytest.mark.parametrize("key", ["version", "lock.image.names", "image.allowed_roots", "payload.limit_seconds"])
+def test_number_of_many_digits(write, key):
+    """A number that Python does not even print is refused like any other."""
+    text = f"{key} = 0x{'f' * 20_000}\n"
+    ((message, _),) = faults(write("site.toml", text if key == "version" else HEAD + text))
+
+    assert message.startswith(key)
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ('[lock]\n"gpu.use" = "error"\ngpu.use = "warning"\n', "lock.gpu.use"),
+        ('[remove]\n"bind.default" = ["a"]\nbind.default = ["b"]\n', "remove.bind.default"),
+    ],
+)
+def test_given_twice(write, text, key):
+    """Two spellings of one key in a file are a mistake: neither is dropped in silence."""
+    assert [f"{key} is given twice"] == [message for message, _ in faults(write("site.toml", HEAD + text))]
+
+
+def test_operator_says_it_twice():
+    """Of two words of an operator for one key, lists add up, and the later choice wins visibly."""
+    words = [f'bind.default=[{{source = "/{name}"}}]' for name in "ab"]
+    policy = load_policy(operator=[*words, "container.workdir=/a", "container.workdir=/b"])
+    row = next(row for row in explain(policy) if row.key == "container.workdir")
+
+    assert ["/a", "/b", "/cvmfs"] == [bind.source for bind in policy.bind_default]
+    assert ("/b", ["/srv", "/a"]) == (policy.container_workdir, [said["value"] for said in row.overrode])
 
 
 @pytest.mark.parametrize(("site", "origin"), [("", "--site")])

@@ -67,6 +67,57 @@ def test_allowed_root_through_links(planned, refused, image_fact, present):
     )
 
 
+@pytest.mark.parametrize("name", ["experiment", "experiment-site", "request"])
+def test_link_out_of_an_allowed_root(planned, refused, image_fact, present, name):
+    """A directory that only looks as if it lay below the site's does not widen what the site allows."""
+    site = Layer(name="site", values={"image.allowed_roots": ("/cvmfs",)})
+    narrower = Layer(name=name, values={"image.allowed_roots": ("/cvmfs/vo/link",)})
+    paths = {"/cvmfs/vo/link": present("/cvmfs/vo/link", resolved="/tmp/evil")}
+    image = image_fact(root=present("/tmp/evil/image"))
+    given = {"image": image, "paths": paths}
+
+    assert [("image-not-allowed", "image.allowed_roots")] == refused(merge([site, narrower]), given=given)
+    assert planned(merge([Layer(name="site", values=narrower.values)]), given=given)
+
+
+def test_link_between_allowed_roots(planned, image_fact, present):
+    """Links are followed for every party: a narrower directory and a site's that is a link itself are fine."""
+    site = Layer(name="site", values={"image.allowed_roots": ("/sw",)})
+    narrower = Layer(name="experiment", values={"image.allowed_roots": ("/sw/current",)})
+    paths = {
+        "/sw": present("/sw", resolved="/lustre/sw"),
+        "/sw/current": present("/sw/current", resolved="/lustre/sw/v2"),
+    }
+    image = image_fact(root=present("/lustre/sw/v2/image"))
+
+    assert planned(merge([site, narrower]), given={"image": image, "paths": paths})
+
+
+def test_refused_roots_do_not_count(planned):
+    """What a lock kept out narrows nothing."""
+    key = "image.allowed_roots"
+    site = Layer(name="site", values={key: ("/image",)}, locks={key: "warning"})
+
+    assert planned(merge([site, Layer(name="experiment", values={key: ("/image/other",)})]))
+
+
+@pytest.mark.parametrize("forbidden", ["/", "/image", "/image/home", "/real"])
+def test_image_that_shows_what_is_forbidden(refused, present, forbidden):
+    """An image is no way round what policy forbids to show, also through links."""
+    paths = {"/real": present("/real", resolved="/image")}
+
+    assert ("image-not-allowed", "bind.forbidden_sources") in refused(
+        {"bind_forbidden_sources": [forbidden]}, given={"paths": paths}
+    )
+
+
+def test_root_as_image(refused, image_fact, present):
+    """The node itself is no image."""
+    given = {"image": image_fact(requested="/", root=present("/"))}
+
+    assert [("image-not-allowed", "/")] == refused(image="/", given=given)
+
+
 NAMES = {
     "el9": "/c/{arch}-el9",
     "el7": {"x86_64": "/c/el7-intel", "aarch64": "/c/el7-arm"},

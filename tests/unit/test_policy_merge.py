@@ -4,6 +4,8 @@ Layers on each other: who wins, what a lock does, and what is told of it.
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from wlcg_isolate import Bind, Policy, PolicyError
@@ -150,6 +152,45 @@ def test_lock_holds_a_list_together():
     assert ["bind.default: experiment removes /a, and the value is locked by site (site.toml)"] == list(policy.warnings)
 
 
+def test_lock_holds_what_a_list_asks_for():
+    """Of a locked list no bind becomes required either; one that asks for less is no conflict."""
+    locked = site(bind__default=(bind("/a"),), lock={"bind.default": "warning"})
+    asks = layer("experiment", bind__default=(bind("/a", required=True),))
+    policy = merge([locked, asks])
+
+    assert [("/a", False), ("/cvmfs", False)] == [(found.source, found.required) for found in policy.bind_default]
+    assert ["bind.default: experiment asks for /a, and the value is locked by site (site.toml)"] == list(
+        policy.warnings
+    )
+    assert () == merge([locked, layer("experiment", bind__default=(bind("/a"),))]).warnings
+
+
+def test_lock_holds_what_is_built_in():
+    """A locked list keeps what is built in as it is."""
+    policy = merge(
+        [site(lock={"bind.default": "warning"}), layer("request", bind__default=(bind("/cvmfs", required=True),))]
+    )
+
+    assert ([("/cvmfs", False)], 1) == ([(b.source, b.required) for b in policy.bind_default], len(policy.warnings))
+
+
+def test_replacement():
+    """A layer can put its own bind in the place of one that it takes out."""
+    ours = layer("experiment", bind__default=(bind("/b", "/d"),), remove={"bind.default": ("/d",)})
+    policy = merge([site(bind__default=(bind("/a", "/d"),)), ours])
+
+    assert (["/b", "/cvmfs"], ()) == ([found.source for found in policy.bind_default], policy.warnings)
+
+
+def test_many_items():
+    """The time for a list grows with its length, not faster."""
+    items = tuple(bind(f"/{i}") for i in range(6000))
+    begin = time.process_time()
+    policy = merge([site(bind__default=items), layer("experiment", bind__default=items)])
+
+    assert (6001, True) == (len(policy.bind_default), time.process_time() - begin < 2)
+
+
 def test_order_of_layers():
     """Layers speak in their own order, whatever order they come in."""
     names = ["site", "experiment", "experiment-site", "request", "operator"]
@@ -250,8 +291,9 @@ def test_removal():
         Policy(),
         Policy(image_names={"a": "/b"}, payload_limit_seconds=5, bind_default=[], environment_keep=["TERM", "X"]),
         Policy(bind_default=[bind("/x"), bind("/cvmfs", origin="built-in")], bind_forbidden_sources=["/y"]),
+        Policy(bind_default=[bind("/opt/cvmfs", "/cvmfs")]),
     ],
-    ids=["built-in", "values", "lists"],
+    ids=["built-in", "values", "lists", "replacement"],
 )
 def test_policy_made_by_hand(policy):
     """A policy that a program made stands for the site's layer, and merges to itself."""

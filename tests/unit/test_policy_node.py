@@ -4,6 +4,7 @@ What the node already says becomes the site's input.
 
 from __future__ import annotations
 
+import attrs
 import pytest
 
 from wlcg_isolate import Bind, Policy, PolicyError
@@ -156,7 +157,7 @@ def test_settle_is_free_without_input(request_for):
 
 
 def test_settle_order(request_for):
-    """The node is the weakest voice of the site, but for binds, of which the first on a target wins."""
+    """A variable of the host is the weakest voice of the site, and its bind loses against the site's, visibly."""
     environ = {"APPTAINER_TMPDIR": "/env", "APPTAINER_BIND": "/env:/data"}
     site = Layer(
         name="site",
@@ -166,8 +167,57 @@ def test_settle_order(request_for):
     policy = settle(merge([site]), request_for(), environ)
 
     assert "/site" == policy.runtime_tmpdir
-    assert ["/env", "/cvmfs"] == [bind.source for bind in policy.bind_default]
-    assert "site (variable APPTAINER_BIND)" == policy.bind_default[0].origin
+    assert ["/site", "/cvmfs"] == [bind.source for bind in policy.bind_default]
+    assert [
+        "bind.default: site (variable APPTAINER_BIND) asks for /env at /data, where /site of site (s) comes first"
+    ] == list(policy.warnings)
+    assert {"layer": "site", "file": "variable APPTAINER_TMPDIR", "value": "/env"} in [
+        said for row in explain(policy) if row.key == "runtime.tmpdir" for said in row.overrode
+    ]
+
+
+@pytest.mark.parametrize("severity", ["error", "warning"])
+def test_lock_holds_against_variables(request_for, severity):
+    """What a site locked, no variable of the host changes: anybody may have set it."""
+    locks = {"bind.default": severity, "runtime.cachedir": severity, "runtime.tmpdir": severity}
+    site = Layer(name="site", file="s", values={"runtime.tmpdir": "/site"}, locks=locks)
+    environ = {"SINGULARITY_BINDPATH": "/data", "APPTAINER_CACHEDIR": "/env", "APPTAINER_TMPDIR": "/site"}
+    told = [
+        "bind.default: site (variable SINGULARITY_BINDPATH) asks for /data, and the value is locked by site (s)",
+        "runtime.cachedir: site (variable APPTAINER_CACHEDIR) asks for /env, and the value is locked by site (s)",
+    ]
+    if severity == "warning":
+        policy = settle(merge([site]), request_for(), environ)
+        assert (["/cvmfs"], None) == ([bind.source for bind in policy.bind_default], policy.runtime_cachedir)
+        assert told == list(policy.warnings)
+    else:
+        with pytest.raises(PolicyError) as caught:
+            settle(merge([site]), request_for(), environ)
+        assert told == [problem.message for problem in caught.value.problems]
+
+
+def test_site_removes_what_a_variable_binds(request_for):
+    """A site's file takes out what the environment of its jobs binds, though that speaks later."""
+    site = Layer(name="site", file="s", remove={"bind.default": ("/data", "/none")})
+    policy = settle(merge([site]), request_for(), {"SINGULARITY_BIND": "/data,/more"})
+    row = next(row for row in explain(policy) if row.key == "bind.default")
+
+    assert ["/more", "/cvmfs"] == [bind.source for bind in policy.bind_default]
+    assert ["/data"] == [said["value"]["source"] for said in row.overrode]
+    assert ["bind.default: site (s) removes '/none', which is not there"] == list(policy.warnings)
+
+
+def test_settle_keeps_what_a_program_changed(request_for):
+    """What a program changed in a loaded policy holds, also where the node says something; so do the site's locks."""
+    locked = Layer(name="site", values={"container.workdir": "/x"}, locks={"container.workdir": "error"})
+    loaded = merge([locked, Layer(name="experiment", values={"bind.forbidden_sources": ("/a",)})])
+    changed = attrs.evolve(loaded, bind_forbidden_sources=("/a", "/secret"), image_allowed_roots=("/images",))
+    policy = settle(changed, request_for(), {"APPTAINER_TMPDIR": "/env"})
+
+    assert (("/a", "/secret"), ("/images",)) == (policy.bind_forbidden_sources, policy.image_allowed_roots)
+    assert ("/x", "/env") == (policy.container_workdir, policy.runtime_tmpdir)
+    with pytest.raises(PolicyError):
+        settle(changed, request_for(settings={"container.workdir": "/y"}), {})
 
 
 def test_settle_tells_what_was_left_out(request_for):

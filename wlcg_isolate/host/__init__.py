@@ -136,7 +136,8 @@ def _paths_of_interest(request: Request, policy: Policy, cwd: Optional[str], mac
     if image is not None:
         yield image
     # What policy forbids is compared by where it really is.
-    yield from (*policy.image_allowed_roots, *policy.bind_forbidden_sources, *policy.bind_read_only)
+    yield from (root for roots in policy.roots_of_all() for root in roots)
+    yield from (*policy.bind_forbidden_sources, *policy.bind_read_only)
     yield from (repository_path(name) for name in policy.cvmfs_repositories)
     yield from paths_of_interest(os.environ, request, policy)
     yield from credential_files(request, os.environ)

@@ -111,17 +111,31 @@ def _as_os(reference: str, os_name: Optional[str]) -> str:
 
 def _place_faults(found: ImageFact, policy: Policy, facts: HostFacts) -> Iterator[Problem]:
     """
-    Check where the image really is, all links followed.
+    Check where the image really is, all links followed, and what it shows.
     """
     place = found.root.resolved
-    roots = [spelling for root in policy.image_allowed_roots for spelling in (root, facts.resolved(root))]
-    if place is not None and not any(is_below(place, root) for root in roots):
-        yield Problem(
-            kind="image-not-allowed",
-            message=f"{place} lies below none of {', '.join(policy.image_allowed_roots) or 'no directory at all'}",
-            origin="image.allowed_roots",
-            advice="use an image that site and experiment both allow",
-        )
+    if place is None:
+        return
+    for roots in policy.roots_of_all():
+        if not any(is_below(place, spelling) for root in roots for spelling in (root, facts.resolved(root))):
+            yield _not_allowed(
+                f"{place} lies below none of {', '.join(roots) or 'no directory at all'}", "image.allowed_roots"
+            )
+            break
+    if place == "/":
+        yield _not_allowed("/ as an image shows the payload the whole node", found.requested)
+    for forbidden in policy.bind_forbidden_sources:
+        if any(is_below(place, root) or is_below(root, place) for root in (forbidden, facts.resolved(forbidden))):
+            yield _not_allowed(f"{place} as an image shows {forbidden}, which policy forbids", "bind.forbidden_sources")
+
+
+def _not_allowed(message: str, origin: str) -> Problem:
+    return Problem(
+        kind="image-not-allowed",
+        message=message,
+        origin=origin,
+        advice="use an image that site and experiment both allow",
+    )
 
 
 def _faults(found: ImageFact, machine: str) -> Iterator[Problem]:

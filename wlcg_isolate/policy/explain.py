@@ -9,7 +9,8 @@ from typing import Any, Optional
 
 import attrs
 
-from wlcg_isolate.policy.merge import History, Said, histories_of
+from wlcg_isolate.policy.history import History, Said
+from wlcg_isolate.policy.merge import histories_of
 from wlcg_isolate.policy.model import Policy
 from wlcg_isolate.request import Bind
 

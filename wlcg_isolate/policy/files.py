@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Optional, Union
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Callable, Optional, TypeVar, Union
 
 import attrs
 
@@ -25,11 +24,9 @@ from wlcg_isolate.errors import PolicyError, Problem
 from wlcg_isolate.policy.layers import Layer
 from wlcg_isolate.policy.parse import layer_from_dict, layer_from_keys, nearest
 from wlcg_isolate.policy.places import EXPERIMENT_VARIABLE, SITE_FILE, SITE_VARIABLE
+from wlcg_isolate.policy.toml import table_of, value_of
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+T = TypeVar("T")
 
 Source = Union[str, "os.PathLike[str]"]
 
@@ -81,9 +78,9 @@ def find(
 
         environ: The environment to look in.
     """
-    main = _site_file(site, environ)
-    files = [("site", main), *(("site", path) for path in _drop_ins(main))] if main else []
-    problems = [] if main or site is None else [_problem("no file is named", "--site", "name a file, or none at all")]
+    problems: list[Problem] = []
+    main = _site_file(site, environ, problems)
+    files = [("site", main), *(("site", path) for path in _drop_ins(main, problems))] if main else []
     home = os.path.dirname(main or SITE_FILE)
     for i, wanted in enumerate(_experiments(experiments, environ)):
         layer = "experiment" if i == 0 else "experiment-site"
@@ -92,7 +89,7 @@ def find(
         elif wanted in profiles():
             files.append((layer, os.path.join(_PROFILES, f"{wanted}.toml")))
             local = os.path.join(home, "experiments", f"{wanted}.toml")
-            if _exists(local):
+            if _exists(local, problems):
                 files.append(("experiment-site", local))
         else:
             problems.append(
@@ -106,14 +103,16 @@ def find(
     return Found(files=tuple(files), problems=tuple(problems))
 
 
-def _site_file(site: Optional[Source], environ: Mapping[str, str]) -> Optional[str]:
+def _site_file(site: Optional[Source], environ: Mapping[str, str], problems: list[Problem]) -> Optional[str]:
     if site is not None:
-        return os.fspath(site)
-    named = environ.get(SITE_VARIABLE)
-    if named is not None:
+        named = os.fspath(site)
+        if not named:
+            problems.append(_problem("no file is named", "--site", "name a file, or none at all"))
         return named or None
+    if SITE_VARIABLE in environ:
+        return environ[SITE_VARIABLE] or None
 
-    return SITE_FILE if _exists(SITE_FILE) else None
+    return SITE_FILE if _exists(SITE_FILE, problems) else None
 
 
 def _experiments(experiments: Optional[Union[Source, Sequence[Source]]], environ: Mapping[str, str]) -> list[str]:
@@ -125,25 +124,49 @@ def _experiments(experiments: Optional[Union[Source, Sequence[Source]]], environ
     return [os.fspath(one) for one in experiments]
 
 
-def _exists(path: str) -> bool:
-    return bool(within(_READ_SECONDS, lambda: os.path.lexists(path)))
+def _exists(path: str, problems: list[Problem]) -> bool:
+    return bool(_asked(path, lambda: os.lstat(path), problems))
 
 
-def _drop_ins(main: str) -> list[str]:
+def _drop_ins(main: str, problems: list[Problem]) -> list[str]:
     """
     List ``site.d/*.toml`` for ``site.toml``, sorted.
     """
     directory = main.removesuffix(".toml") + ".d"
+    names = _asked(directory, lambda: _names_in(directory), problems) or ()
 
-    def names() -> list[str]:
-        try:
-            return sorted(name for name in os.listdir(directory) if name.endswith(".toml"))
-        except (FileNotFoundError, NotADirectoryError):
-            return []
+    return [os.path.join(directory, name) for name in sorted(names) if name.endswith(".toml")]
 
-    found = within(_READ_SECONDS, names)
 
-    return [os.path.join(directory, name) for name in found or ()]
+def _names_in(directory: str) -> list[str]:
+    """
+    List a directory, from which nobody else may have taken anything away.
+    """
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _must_be_trusted(fd)
+        return os.listdir(fd)
+    finally:
+        os.close(fd)
+
+
+def _asked(path: str, question: Callable[[], T], problems: list[Problem]) -> Optional[T]:
+    """
+    Ask for what may be missing; where nobody can tell, that is a problem.
+    """
+    fault = f"no answer within {_READ_SECONDS:g} s"
+    try:
+        answer = within(_READ_SECONDS, question)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as e:
+        answer, fault = None, getattr(e, "strerror", None) or str(e)
+    if answer is None:
+        problems.append(
+            _problem(f"policy in {path} cannot be read: {fault}", path, "check owner, mode and file system")
+        )
+
+    return answer
 
 
 def read(found: Found, operator: Iterable[str] = ()) -> list[Layer]:
@@ -165,7 +188,7 @@ def read(found: Found, operator: Iterable[str] = ()) -> list[Layer]:
     problems = list(found.problems)
     for name, path in found.files:
         try:
-            data = tomllib.loads(_text(path))
+            data = table_of(_text(path))
         except (OSError, ValueError, RecursionError) as e:
             reason = (e.strerror or str(e)) if isinstance(e, OSError) else f"it is not TOML: {e}"
             problems.append(_problem(f"{name} policy {path} cannot be read: {reason}", path, "check the file"))
@@ -173,10 +196,14 @@ def read(found: Found, operator: Iterable[str] = ()) -> list[Layer]:
         layer, faults = layer_from_dict(data, name, path)
         layers.append(layer)
         problems += faults
-    values, faults = _operator_values(operator)
-    problems += faults
-    if values:
-        layer, faults = layer_from_keys(values, "operator", "--set")
+    # Each word is a layer, so that what is said twice is merged as anything else is.
+    for word in operator:
+        key, equals, text = (part.strip() for part in word.partition("="))
+        if not equals or not key:
+            advice = "write --set container.workdir=/work"
+            problems.append(_problem(f"--set {word!r} is not KEY=VALUE", "--set", advice))
+            continue
+        layer, faults = layer_from_keys({key: value_of(text)}, "operator", "--set")
         layers.append(layer)
         problems += faults
     if problems:
@@ -205,48 +232,21 @@ def _content(path: str) -> bytes:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
             raise OSError(None, "it is no plain file")
-        for fault in _untrusted(found, read_only=bool(os.fstatvfs(fd).f_flag & os.ST_RDONLY)):
-            raise OSError(None, fault)
+        _must_be_trusted(fd)
         if found.st_size > _MOST_BYTES:
             raise OSError(None, f"it has {found.st_size} bytes, more than {_MOST_BYTES}")
         return f.read(_MOST_BYTES + 1)
 
 
-def _untrusted(found: os.stat_result, *, read_only: bool) -> Iterator[str]:
+def _must_be_trusted(fd: int) -> None:
     # On a read-only file system (CVMFS) nobody here can have written it.
-    if read_only:
+    if os.fstatvfs(fd).f_flag & os.ST_RDONLY:
         return
+    found = os.fstat(fd)
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        yield f"others than its owner may write it (mode {stat.S_IMODE(found.st_mode):04o})"
+        raise OSError(None, f"others than its owner may write it (mode {stat.S_IMODE(found.st_mode):04o})")
     if found.st_uid not in (0, os.geteuid()):
-        yield f"it belongs to user {found.st_uid}, who is neither root nor this user"
-
-
-def _operator_values(words: Iterable[str]) -> tuple[dict[str, Any], list[Problem]]:
-    values: dict[str, Any] = {}
-    problems = []
-    for word in words:
-        key, equals, text = word.partition("=")
-        if not equals or not key.strip():
-            problems.append(
-                _problem(f"--set {word!r} is not KEY=VALUE", "--set", "write --set container.workdir=/work")
-            )
-            continue
-        values[key.strip()] = _operator_value(text)
-
-    return values, problems
-
-
-def _operator_value(text: str) -> Any:
-    """
-    Read a value in TOML; what is none is text, so that a path needs no quotes.
-    """
-    try:
-        table = tomllib.loads(f"value = {text}")
-    except (ValueError, RecursionError):
-        return text
-
-    return table["value"] if len(table) == 1 else text
+        raise OSError(None, f"it belongs to user {found.st_uid}, who is neither root nor this user")
 
 
 def _problem(message: str, origin: str, advice: str) -> Problem:

@@ -29,6 +29,11 @@ class Layer:
 
         locks: Dotted key to ``"error"`` or ``"warning"``: what it is when a
             later layer disagrees.  Sites only.
+
+        trusted: Whether somebody wrote it for this purpose.  A variable of
+            the host may be set by anybody: it speaks last among those of its
+            name, sets only what none of them sets, and a lock holds against
+            it.
     """
 
     name: str
@@ -36,6 +41,7 @@ class Layer:
     values: Mapping[str, Any] = attrs.field(factory=dict, converter=as_mapping)
     remove: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict, converter=as_mapping)
     locks: Mapping[str, str] = attrs.field(factory=dict, converter=as_mapping)
+    trusted: bool = True
 
     @property
     def label(self) -> str:

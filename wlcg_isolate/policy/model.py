@@ -18,6 +18,7 @@ from wlcg_isolate.errors import PolicyError, Problem
 from wlcg_isolate.policy import checks
 from wlcg_isolate.policy.layers import Layer
 from wlcg_isolate.policy.rules import (
+    FREE,
     NODE_MATTER,
     SITE_MATTER,
     Rule,
@@ -144,8 +145,8 @@ class Policy:
 
         bind_default: Binds that every payload gets.
 
-        bind_forbidden_sources: Host paths that no payload may see, nor what
-            lies below or above them.
+        bind_forbidden_sources: Host paths that no payload may see, through a
+            bind or as its image, nor what lies below or above them.
 
         bind_forbidden_targets: Paths in the container where, and below
             which, nothing may be mounted.
@@ -273,6 +274,24 @@ class Policy:
         Return the deadline in seconds for one look at *path*.
         """
         return deadline_of(path, self.host_network_file_systems, self.host_touch_seconds)
+
+    def roots_of_all(self) -> tuple[tuple[str, ...], ...]:
+        """
+        Return the allowed roots of each party that narrowed them.
+
+        Merged, they are compared as they are written.  A directory that one
+        party names may be a link out of another's, so an image must really
+        lie below one of every party's.
+        """
+        key, spoken = "image.allowed_roots", [self.image_allowed_roots]
+        locked = any(key in layer.locks for layer in self.layers or ())
+        for layer in self.layers or ():
+            if key not in layer.values or (locked and layer.name != "site"):
+                continue
+            before = spoken[:1] if layer.name in FREE else spoken
+            spoken = [*before, layer.values[key]]
+
+        return tuple(spoken)
 
 
 def key_of(field: str) -> str:

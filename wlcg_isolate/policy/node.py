@@ -9,8 +9,8 @@ Rules:
 
 1. Everything that is found gets a `NodeInput`: taken for a key, or left out
    with the reason.
-2. It is the weakest voice of the site: a site's file comes after it, but for
-   binds, of which the first on a target wins.
+2. It is the weakest voice of the site: what a site's file says comes after the
+   configuration, and before the variables, which anybody may have set.
 3. A bind that a node asks for never refuses a payload: it is left out where
    its source is missing.
 """
@@ -139,7 +139,7 @@ def node_layers(
         variable = _first_of(name, environ, inputs)
         if variable is not None:
             values = _variable_values(variable, environ[variable], inputs)
-            layers.append(Layer(name="site", file=f"variable {variable}", values=values))
+            layers.append(Layer(name="site", file=f"variable {variable}", values=values, trusted=False))
 
     return tuple(layer for layer in layers if layer.values), tuple(inputs)
 

@@ -10,8 +10,9 @@ Rules:
 from __future__ import annotations
 
 import functools
+import reprlib
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Optional, Union
 
 import cattrs
@@ -53,7 +54,7 @@ def layer_from_dict(data: Mapping[str, Any], name: str, file: str) -> tuple[Laye
     found = _Found(name, file)
     version = data.get("version")
     if type(version) is not int or version != FORMAT:
-        said = "is missing" if version is None else f"is {version!r}"
+        said = "is missing" if version is None else f"is {_shown(version)}"
         found.add("version", f" {said}, and must be {FORMAT}", f"begin the file with version = {FORMAT}")
     for section, table in data.items():
         if section in _SPECIAL:
@@ -149,12 +150,14 @@ class _Found:
         if table and self._layer != "site":
             self.add("lock", f" cannot be set by the layer {self._layer}", "only a site can lock a key")
             return {}
-        good = {}
-        for key, severity in flatten(table).items():
-            if key not in RULES:
+        good: dict[str, str] = {}
+        for key, severity in flatten(table):
+            if key in good:
+                self.add(f"lock.{key}", " is given twice")
+            elif key not in RULES:
                 self.add(f"lock.{key}", f" is no key of policy{nearest(key, RULES)}")
             elif severity not in SEVERITIES:
-                self.add(f"lock.{key}", f" must be one of {', '.join(SEVERITIES)}, not {severity!r}")
+                self.add(f"lock.{key}", f" must be one of {', '.join(SEVERITIES)}, not {_shown(severity)}")
             else:
                 good[key] = severity
 
@@ -167,10 +170,12 @@ class _Found:
         if not isinstance(table, Mapping):
             self.add("remove", " must be a table of keys")
             return {}
-        good = {}
+        good: dict[str, tuple[str, ...]] = {}
         lists = [key for key, rule in RULES.items() if rule.kind == "list"]
-        for key, names in flatten(table).items():
-            if key not in lists:
+        for key, names in flatten(table):
+            if key in good:
+                self.add(f"remove.{key}", " is given twice")
+            elif key not in lists:
                 self.add(f"remove.{key}", f" is no list of policy{nearest(key, lists)}")
             elif not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
                 self.add(f"remove.{key}", " must be a list of names")
@@ -180,18 +185,15 @@ class _Found:
         return good
 
 
-def flatten(table: Mapping[str, Any]) -> dict[str, Any]:
+def flatten(table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """
     Take ``"image.names" = 1`` and ``image.names = 1`` for the same.
     """
-    flat = {}
     for key, value in table.items():
         if isinstance(value, Mapping) and "." not in key:
-            flat.update({f"{key}.{name}": inner for name, inner in value.items()})
+            yield from ((f"{key}.{name}", inner) for name, inner in value.items())
         else:
-            flat[key] = value
-
-    return flat
+            yield key, value
 
 
 @functools.lru_cache(maxsize=1)
@@ -233,6 +235,14 @@ def nearest(word: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(word, list(known), n=1)
 
     return f"; did you mean {close[0]}?" if close else ""
+
+
+def _shown(value: Any) -> str:
+    try:
+        return reprlib.repr(value)
+    except ValueError:
+        # Python writes no number of thousands of digits (CVE-2020-10735).
+        return "too long a number"
 
 
 def _no_table(section: str) -> str:
