@@ -245,3 +245,12 @@ def test_deeply_nested_line_is_remarked(tmp_path):
     (tmp_path / "a.jsonl").write_text("[" * 100_000)
 
     assert ([], [f"{tmp_path}/a.jsonl:1: not a record"]) == read_records(str(tmp_path))
+
+
+def test_no_plain_file(tmp_path):
+    """Something that never ends is refused, not waited for."""
+    os.mkfifo(tmp_path / "x.jsonl")
+    with pytest.raises(TraceError) as caught:
+        read_records(str(tmp_path))
+
+    assert "it is no plain file" in str(caught.value)

@@ -24,7 +24,7 @@ _IDENTITY = ("vo", "job_id", "user_dn", "user_sub", "user_iss")
 
 _EPILOG = """\
 A bind is read-only unless it says rw.  Paths that hold a colon are given in a
-request file.  Exit status: see wlcg-isolate run --help.
+request file.
 """
 
 

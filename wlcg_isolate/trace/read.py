@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from typing import Any
 
 from wlcg_isolate.errors import Problem, TraceError
@@ -29,8 +30,7 @@ def read_records(path: str) -> tuple[list[dict[str, Any]], list[str]]:
     remarks: list[str] = []
     for file in _files(path):
         try:
-            with open(file, "rb") as f:
-                lines = f.read().split(b"\n")
+            lines = _content(file).split(b"\n")
         except OSError as e:
             raise _unreadable(file, e.strerror or str(e)) from e
         for number, line in enumerate(lines, 1):
@@ -46,6 +46,17 @@ def read_records(path: str) -> tuple[list[dict[str, Any]], list[str]]:
                 remarks.append(f"{file}:{number}: not a record")
 
     return sorted(records, key=lambda r: str(r.get("@timestamp", ""))), remarks
+
+
+def _content(path: str) -> bytes:
+    """
+    Read a plain file; anything else may never end.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(fd, "rb") as f:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(None, "it is no plain file")
+        return f.read()
 
 
 def _files(path: str) -> list[str]:
