@@ -7,6 +7,7 @@ the image, and is `wlcg_isolate.environment`'s.
 
 from __future__ import annotations
 
+import fnmatch
 import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -37,8 +38,9 @@ class Names:
     def __init__(self, patterns: Iterable[str]) -> None:
         words = tuple(patterns)
         self._exact = frozenset(words)
-        starred = [re.escape(word).replace(r"\*", ".*") for word in words if "*" in word]
-        self._pattern = re.compile("|".join(starred), re.DOTALL) if starred else None
+        # The library's own form of a star is matched without going back, in time that no pattern makes grow.
+        starred = [fnmatch.translate(word) for word in words if "*" in word]
+        self._pattern = re.compile("|".join(starred)) if starred else None
 
     def __contains__(self, name: str) -> bool:
         """

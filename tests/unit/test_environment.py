@@ -4,12 +4,15 @@ Nothing of the host passes but what a rule names, and each variable has its reas
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from wlcg_isolate import Policy
 from wlcg_isolate._families import FAMILIES
 from wlcg_isolate.environment import EnvDecision, Place, Surroundings, decide_environment
 from wlcg_isolate.host import TargetFact
+from wlcg_isolate.variables import Names
 
 #: A batch node, with a grid client and some modules loaded.
 BATCH_NODE = {
@@ -379,3 +382,11 @@ def test_set_by_policy(decide):
     assert {"A": "policy", "TMPDIR": "/policy", "B": "request"} == {
         name: decisions[name].value for name in ("A", "TMPDIR", "B")
     }
+
+
+def test_pattern_that_would_take_for_ever():
+    """No pattern of a policy file makes the look at a name take long."""
+    begin = time.process_time()
+
+    assert "A" * 1000 not in Names(["A*" * 20 + "B"])
+    assert time.process_time() - begin < 1
