@@ -9,6 +9,7 @@ import json
 import pytest
 
 from wlcg_isolate.cli import explain as command
+from wlcg_isolate.cli.output import visible
 
 SITE = """\
 version = 1
@@ -132,6 +133,33 @@ def test_colour(explain, monkeypatch, tty, no_color, coloured):
     _, lines, _ = explain()
 
     assert coloured == any("\x1b[" in line for line in lines)
+
+
+def test_nothing_steers_the_terminal(explain, tmp_path, monkeypatch):
+    """Control characters in what others wrote are written out, in the table and in warnings."""
+    experiment = tmp_path / "red.toml"
+    experiment.write_text(f'{EXPERIMENT}[environment.set]\nX = "\\u001b[31m\\u0007\\u202e"\n')
+    experiment.chmod(0o644)
+    monkeypatch.setenv("SINGULARITY_BIND", "\x1b]0;x\x07")
+    _, lines, complaints = explain("--experiment", "red.toml")
+    text = "\n".join([*lines, *complaints])
+
+    assert r"X = \x1b[31m\x07\u202e" in text
+    assert text.isprintable() or {"\n"} == {sign for sign in text if not sign.isprintable()}
+
+
+def test_other_encodings(mocker):
+    """What standard output cannot say is written out."""
+    mocker.patch("wlcg_isolate.cli.output.sys.stdout", mocker.Mock(encoding="ascii"))
+
+    assert r"\xe4 = /x" == visible("\u00e4 = /x")
+
+
+def test_closed_output(mocker):
+    """With standard output closed nothing is printed, and nothing breaks."""
+    mocker.patch("sys.stdout", None)
+
+    assert 0 == command.main(["gpu"])
 
 
 def test_node(explain, monkeypatch):

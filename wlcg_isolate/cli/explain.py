@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Optional
 import attrs
 
 from wlcg_isolate.cli.options import add_policy, policy_of
-from wlcg_isolate.cli.output import print_json, report, report_error
+from wlcg_isolate.cli.output import print_json, report, report_error, visible
 from wlcg_isolate.errors import IsolateError
 from wlcg_isolate.host import ask_runtimes, config_of
 from wlcg_isolate.policy.explain import Explained, explain
@@ -61,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
     if options.json:
         print_json([_as_dict(row) for row in rows])
     else:
-        paint = _Paint(on=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
+        paint = _Paint(on=not os.environ.get("NO_COLOR") and bool(sys.stdout) and sys.stdout.isatty())
         print("\n".join(_table(rows, paint, whole=options.key is not None)))
         if options.key is None:
             print("\n".join(_node(inputs)))
@@ -131,7 +131,7 @@ class _Sources:
         """
         List the sources by number.
         """
-        yield from (f"[{number}] {file}" for file, number in self._known.items())
+        yield from (f"[{number}] {visible(file)}" for file, number in self._known.items())
 
 
 class _Line(NamedTuple):
@@ -157,7 +157,7 @@ def _table(rows: Sequence[Explained], paint: _Paint, *, whole: bool) -> Iterator
         whole: Whether built-in values that were overridden are shown, too.
     """
     sources = _Sources()
-    lines = [line for row in rows for line in _lines(row, sources, whole=whole)]
+    lines = [_Line(*map(visible, line)) for row in rows for line in _lines(row, sources, whole=whole)]
     first = max(len(line.key) for line in lines) + 2
     second = max(len("LAYER"), *(len(line.label) for line in lines)) + 2
     yield f"{'KEY':{first}}{'LAYER':{second}}VALUE"
@@ -229,11 +229,11 @@ def _node(inputs: Sequence[NodeInput]) -> Iterator[str]:
         if before is None:
             yield ""
         if found.source != before:
-            yield f"read from {found.source}:"
+            yield f"read from {visible(found.source)}:"
         before = found.source
         became = f"-> {found.key}" if found.key else found.reason
         yield from textwrap.wrap(
-            f"{found.name} = {found.said}  {became}",
+            visible(f"{found.name} = {found.said}  {became}"),
             _WIDTH,
             initial_indent="  ",
             subsequent_indent="      ",

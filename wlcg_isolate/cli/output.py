@@ -26,6 +26,15 @@ def report(message: str) -> None:
         print(f"wlcg-isolate: {printable(line)}", file=sys.stderr)
 
 
+def visible(text: str) -> str:
+    """
+    Write out what would steer a terminal, or does not fit standard output.
+    """
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+
+    return printable(text).encode(encoding, "backslashreplace").decode(encoding)
+
+
 def report_error(error: IsolateError) -> None:
     """
     Print all problems of an error to standard error.
