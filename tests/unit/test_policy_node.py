@@ -8,6 +8,7 @@ import attrs
 import pytest
 
 from wlcg_isolate import Bind, Policy, PolicyError
+from wlcg_isolate.host import ask_runtimes
 from wlcg_isolate.policy.explain import explain
 from wlcg_isolate.policy.layers import Layer
 from wlcg_isolate.policy.merge import merge
@@ -255,6 +256,22 @@ def test_settle_bad_settings(request_for, settings, expected):
         settle(Policy(), request_for(settings=settings), {})
 
     assert [(expected, "request.settings")] == [(p.message, p.origin) for p in caught.value.problems]
+
+
+def test_settle_request_fields_come_last(request_for):
+    """An option of the command line speaks after the settings of a request file."""
+    settings = {"runtime.search": ["/other"], "trace.directories": ["/elsewhere"]}
+    policy = settle(Policy(), request_for(trace_dir="/t", runtime="/r", settings=settings), {})
+
+    assert (("/r",), ("/t",)) == (policy.runtime_search, policy.trace_directories)
+
+
+def test_request_narrows_the_time_for_runtimes(request_for, mocker):
+    """The deadline for a runtime's answer holds from the first question on."""
+    ask_all = mocker.patch("wlcg_isolate.host.runtimes.ask_all", return_value=())
+    ask_runtimes(request_for(settings={"runtime.probe_seconds": 3.0}), Policy())
+
+    assert 3.0 == ask_all.call_args.args[1]
 
 
 def test_settle_lock(request_for):

@@ -76,14 +76,11 @@ def ask_runtimes(request: Request, policy: Policy) -> tuple[tuple[RuntimeFact, .
         What they said, and the policy that holds when the node and the
         request have spoken as well.
     """
-    search = _settled(policy, request).runtime_search
+    asked = _settled(policy, request)
     machine = os.uname().machine
-    found = runtimes.ask_all(
-        runtimes.candidates(
-            (program.replace("{arch}", machine) for program in search), os.environ.get("PATH", os.defpath)
-        ),
-        policy.runtime_probe_seconds,
-    )
+    search = (program.replace("{arch}", machine) for program in asked.runtime_search)
+    places = os.environ.get("PATH", os.defpath)
+    found = runtimes.ask_all(runtimes.candidates(search, places), asked.runtime_probe_seconds)
 
     return found, _settled(policy, request, found)
 

@@ -108,11 +108,11 @@ def allowed(held: Any, wanted: Any, _: Mapping[str, Any]) -> tuple[Any, str]:
 
 def common(held: Any, wanted: Any, _: Mapping[str, Any]) -> tuple[Any, str]:
     """
-    Keep the items that both have, in the order of who speaks later.
+    Keep the items that both have.
     """
     lost = [item for item in wanted if item not in held]
 
-    return tuple(item for item in wanted if item in held), _listed(lost)
+    return tuple(item for item in held if item in wanted), _not_allowed(lost)
 
 
 def inside(held: Any, wanted: Any, _: Mapping[str, Any]) -> tuple[Any, str]:
@@ -129,7 +129,7 @@ def inside(held: Any, wanted: Any, _: Mapping[str, Any]) -> tuple[Any, str]:
         found.update(dict.fromkeys(below))
         lost.append(root)
 
-    return tuple(found), _listed(lost)
+    return tuple(found), _not_allowed(lost)
 
 
 def added(held: Any, wanted: Any, _: Mapping[str, Any]) -> tuple[Any, str]:
@@ -155,7 +155,7 @@ def sooner(held: Any, wanted: Any, values: Mapping[str, Any]) -> tuple[Any, str]
         else:
             found[directory] = seconds
 
-    return FrozenMapping(found), _listed(lost)
+    return FrozenMapping(found), ", ".join(lost)
 
 
 def deadline_of(path: str, listed: Mapping[str, float], general: float) -> float:
@@ -167,8 +167,8 @@ def deadline_of(path: str, listed: Mapping[str, float], general: float) -> float
     return listed[max(above, key=len)] if above else general
 
 
-def _listed(lost: list[str]) -> str:
-    return ", ".join(lost) + (", not allowed here" if lost and "where" not in lost[0] else "") if lost else ""
+def _not_allowed(lost: list[str]) -> str:
+    return f"{', '.join(lost)}, not allowed here" if lost else ""
 
 
 _MERGING: Mapping[Meet, str] = {

@@ -64,13 +64,14 @@ def request_layer(request: Request) -> tuple[Layer, ...]:
         fields["trace.directories"] = (normal_path(request.trace_dir),)
     if request.runtime is not None:
         fields["runtime.search"] = (request.runtime,)
-    layers = (Layer(name="request", values=fields),) if fields else ()
+    own = (Layer(name="request", values=fields),) if fields else ()
     if not request.settings:
-        return layers
+        return own
     from wlcg_isolate.policy.parse import layer_from_keys
 
     layer, problems = layer_from_keys(request.settings, "request", "request.settings")
     if problems:
         raise PolicyError(problems)
 
-    return (*layers, layer)
+    # A field, which is what an option of the command line sets, speaks after the settings of the file.
+    return (layer, *own)
