@@ -225,6 +225,24 @@ def test_what_is_forbidden_adds_up():
     assert ("/site", "/experiment", "/operator") == policy.bind_forbidden_sources
 
 
+@pytest.mark.parametrize(
+    ("key", "ours", "theirs", "overrode"),
+    [
+        ("environment.drop", ("A",), ("B",), []),
+        ("bind.forbidden_sources", ("/a",), ("/a", "/b"), []),
+        ("host.network_file_systems", {"/a": 5.0}, {"/b": 3.0}, []),
+        ("host.network_file_systems", {"/a": 5.0}, {"/a": 3.0}, [{"/a": 5.0}]),
+        ("image.allowed_roots", ("/a",), ("/a/b",), [["/a"]]),
+        ("payload.limit_seconds", 5.0, 3.0, [5.0]),
+    ],
+)
+def test_what_still_holds_was_not_overridden(key, ours, theirs, overrode):
+    """What adds up to a limit loses nothing, and explain does not say so."""
+    policy = merge([Layer(name="site", values={key: ours}), Layer(name="experiment", values={key: theirs})])
+
+    assert overrode == [said["value"] for said in row(policy, key).overrode if said["layer"] == "site"]
+
+
 def test_entries_of_a_choice():
     """Maps merge entry by entry, and each entry has its layer."""
     policy = merge(

@@ -134,7 +134,8 @@ class History:
             kept = [said for said in self.parts if not wanted.keys() & said.value.keys()]
             self.parts = [*kept, *(Said(entry, layer) for entry in _parts(wanted))]
         else:
-            self.overrode.append(Said(self.value, self.by))
+            if self.rule.kind != "limit" or _loses(self.value, value):
+                self.overrode.append(Said(self.value, self.by))
             old = {said.value: said for said in self.parts}
             self.parts = [old.get(part, Said(part, layer)) for part in _parts(value)]
         self.value, self.by = value, layer
@@ -184,6 +185,16 @@ class History:
             taken[target] = Said(attrs.evolve(first.value, required=True), first.layer)
 
         return ""
+
+
+def _loses(old: Any, new: Any) -> bool:
+    """
+    Tell whether anything of a limit's old value does not hold any more.
+    """
+    if isinstance(old, Mapping):
+        return any(new.get(name) != item for name, item in old.items())
+
+    return not isinstance(old, tuple) or any(item not in new for item in old)
 
 
 def _target(item: Any) -> Any:
