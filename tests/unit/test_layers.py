@@ -208,3 +208,24 @@ def test_import_is_cheap():
 
     assert "wlcg_isolate" in loaded
     assert set() == loaded & {"structlog", "spython", "cattrs", "attr", "attrs", "subprocess"}
+
+
+@pytest.mark.parametrize("environ", [{}, {"SINGULARITY_BIND": "/usr:/x", "APPTAINER_TMPDIR": "/tmp/x"}], ids=str)
+def test_plain_plan_is_cheap(tmp_path, environ):
+    """A plan without a policy file pays for no reader of files, whatever variables the host has."""
+    code = (
+        "import sys; from wlcg_isolate.cli import main; "
+        "main(['plan', '--image', '/none', '--runtime', '/none', '--', 'true']); print(*sys.modules, sep='\\n')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={"PATH": "/usr/bin:/bin", "WLCG_ISOLATE_SITE": "", "PYTHONPATH": str(PACKAGE.parent), **environ},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = set(done.stdout.split())
+
+    assert {"wlcg_isolate.plan", *(["wlcg_isolate.policy.merge"] if environ else [])} <= loaded
+    assert set() == loaded & {"structlog", "spython", "cattrs", "tomllib", "tomli", "wlcg_isolate.platforms"}

@@ -4,7 +4,9 @@ Policy files: found, read, and refused with everything that is wrong.
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 import random
 import re
 
@@ -174,6 +176,15 @@ def test_usual_place(write, monkeypatch):
     monkeypatch.delenv("WLCG_ISOLATE_SITE")
 
     assert (("/",), ("/cvmfs",)) == (without, load_policy().image_allowed_roots)
+
+
+def test_loaded_policy_is_a_value(write):
+    """What was loaded is equal to its copies, can be hashed with its layers, and nobody can change it."""
+    policy = load_policy(write("site.toml", SITE), write("vo.toml", EXPERIMENT))
+    copies = pickle.loads(pickle.dumps(policy)), copy.deepcopy(policy)
+
+    assert {policy} == set(copies)
+    assert {policy.layers} == {found.layers for found in copies}
 
 
 def test_nothing_named_is_built_in():

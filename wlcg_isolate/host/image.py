@@ -12,7 +12,6 @@ from wlcg_isolate._values import normal_path
 from wlcg_isolate.host import rootfs
 from wlcg_isolate.host.facts import ImageFact, PathFact
 from wlcg_isolate.host.touch import within
-from wlcg_isolate.platforms import parse_platform, spell_architecture
 from wlcg_isolate.policy import Policy
 from wlcg_isolate.request import Request
 from wlcg_isolate.variables import paths_of_interest
@@ -34,6 +33,8 @@ def image_path_of(request: Request, policy: Policy, machine: str) -> Optional[st
         return None
     if reference.startswith("/"):
         return normal_path(reference)
+    from wlcg_isolate.platforms import spell_architecture
+
     os_name, architecture = platform_of(reference, policy)
     for name in (reference, os_name):
         known = policy.image_names.get(name) if name else None
@@ -58,6 +59,8 @@ def platform_of(reference: str, policy: Policy) -> tuple[Optional[str], Optional
     if meaning is not None:
         os_name, _, architecture = meaning.partition("/")
         return os_name, architecture or None
+    from wlcg_isolate.platforms import parse_platform
+
     platform = parse_platform(reference)
 
     return (None, None) if platform is None else (platform.os, platform.architecture)

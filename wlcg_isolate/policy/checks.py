@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from wlcg_isolate._values import IDENTIFIER, SYSTEM_DIRECTORIES, normal_path, path_fault, seconds_fault, text_fault
-from wlcg_isolate.platforms import canonical_architecture
 from wlcg_isolate.request import Bind
 
 #: What a path of an image may hold for the node's architecture.
@@ -140,7 +139,7 @@ def images(value: Any) -> Iterator[str]:
             continue
         entries = path.items() if isinstance(path, Mapping) else ((None, path),)
         for architecture, one in entries:
-            if architecture is not None and canonical_architecture(str(architecture)) != architecture:
+            if architecture is not None and not _is_architecture(str(architecture)):
                 yield f"{name!r}: {architecture!r} is no architecture as 'uname -m' spells it"
             fault = path_fault(one)
             for odd in () if fault else re.findall(r"\{[^}]*\}?|\}", one):
@@ -148,6 +147,12 @@ def images(value: Any) -> Iterator[str]:
                     fault = f"holds {odd}, which is none of {', '.join(PLACEHOLDERS)}"
             if fault:
                 yield f"{name!r}: {fault}"
+
+
+def _is_architecture(word: str) -> bool:
+    from wlcg_isolate.platforms import canonical_architecture
+
+    return canonical_architecture(word) == word
 
 
 def platforms(value: Any) -> Iterator[str]:
@@ -161,7 +166,7 @@ def platforms(value: Any) -> Iterator[str]:
         fault = text_fault(name) or text_fault(meaning)
         if not fault:
             _, slash, architecture = meaning.partition("/")
-            if slash and canonical_architecture(architecture) != architecture:
+            if slash and not _is_architecture(architecture):
                 fault = f"{architecture!r} is no architecture as 'uname -m' spells it"
         if fault:
             yield f"{name!r}: {fault}"

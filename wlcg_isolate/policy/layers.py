@@ -9,7 +9,7 @@ from typing import Any, Optional
 
 import attrs
 
-from wlcg_isolate._values import as_mapping
+from wlcg_isolate._values import as_frozen, as_mapping
 
 
 @attrs.frozen(kw_only=True)
@@ -38,7 +38,7 @@ class Layer:
 
     name: str
     file: Optional[str] = None
-    values: Mapping[str, Any] = attrs.field(factory=dict, converter=as_mapping)
+    values: Mapping[str, Any] = attrs.field(factory=dict, converter=as_frozen)
     remove: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict, converter=as_mapping)
     locks: Mapping[str, str] = attrs.field(factory=dict, converter=as_mapping)
     trusted: bool = True
