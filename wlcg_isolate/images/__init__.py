@@ -119,7 +119,7 @@ def _place_faults(found: ImageFact, policy: Policy, facts: HostFacts) -> Iterato
     for roots in policy.roots_of_all():
         if not any(is_below(place, spelling) for root in roots for spelling in (root, facts.resolved(root))):
             yield _not_allowed(
-                f"{place} lies below none of {', '.join(roots) or 'no directory at all'}", "image.allowed_roots"
+                f"{place} lies below no allowed directory: {', '.join(roots) or 'there is none'}", "image.allowed_roots"
             )
             break
     if place == "/":
