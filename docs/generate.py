@@ -16,6 +16,7 @@ from typing import Any, Callable
 from wlcg_isolate._kinds import KINDS
 from wlcg_isolate.policy import Policy
 from wlcg_isolate.policy.explain import plain
+from wlcg_isolate.policy.image_keys import ImageKeys
 from wlcg_isolate.policy.model import FIELDS, RULES
 from wlcg_isolate.policy.rules import LAYERS, Rule
 
@@ -51,7 +52,7 @@ def policy() -> str:
     """
     Write the page of policy keys.
     """
-    meanings, defaults = attributes(Policy.__doc__ or ""), Policy()
+    meanings, defaults = {**attributes(ImageKeys.__doc__ or ""), **attributes(Policy.__doc__ or "")}, Policy()
     lines = [_POLICY_HEAD]
     for section, keys in _sections().items():
         lines += [f"## {section}", "", "| key | kind | may be set by | default | means |", "|---|---|---|---|---|"]

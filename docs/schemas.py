@@ -11,6 +11,7 @@ from typing import Any, Union
 import attrs
 
 from wlcg_isolate.policy.explain import plain
+from wlcg_isolate.policy.image_keys import ImageKeys
 from wlcg_isolate.policy.model import FIELDS, RULES, Policy
 from wlcg_isolate.policy.parse import FORMAT, SEVERITIES
 from wlcg_isolate.request import Bind, Credential, Identity, Payload, Request
@@ -33,7 +34,10 @@ def policy_schema() -> dict[str, Any]:
     """
     Make the schema of a policy file.
     """
-    types, meanings = typing.get_type_hints(Policy), attributes(Policy.__doc__ or "")
+    types, meanings = (
+        typing.get_type_hints(Policy),
+        {**attributes(ImageKeys.__doc__ or ""), **attributes(Policy.__doc__ or "")},
+    )
     sections: dict[str, Any] = {}
     defaults = Policy()
     for key, field in FIELDS.items():

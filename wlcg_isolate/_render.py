@@ -65,6 +65,9 @@ def runtime_argv(plan: Plan, scratch: str) -> tuple[str, ...]:
             ``/tmp`` and ``/var/tmp``.
     """
     options = ["--userns"] if plan.runtime.mode == "userns" else []
+    if plan.image.mount.endswith("unpack") and plan.runtime.flavour == "apptainer":
+        # SingularityCE does so by itself.
+        options += ["--unsquash"]
     options += ["--contain", "--pid", "--ipc", "--no-eval", "--no-home"]
     options += [_GPU_OPTIONS[gpu] for gpu in plan.gpus]
     options += ["--workdir", scratch, "--pwd", plan.home]
@@ -72,6 +75,24 @@ def runtime_argv(plan: Plan, scratch: str) -> tuple[str, ...]:
         options += ["--mount", _mount_spec(bind.source, bind.target, writable=bind.writable)]
 
     return (plan.runtime.path, "exec", *options, plan.image.resolved_path)
+
+
+def runtime_environ(plan: Plan, scratch: str) -> dict[str, str]:
+    """
+    Return the environment of the runtime itself.
+
+    Args:
+        plan: The plan.
+
+        scratch: Where it may unpack an image file.
+    """
+    environ = dict(plan.runtime_environ)
+    if plan.image.form != "tree":
+        environ.setdefault(f"{plan.runtime.prefix}_TMPDIR", scratch)
+    if plan.image.form == "uri":
+        environ.setdefault(f"{plan.runtime.prefix}_CACHEDIR", os.path.join(scratch, "cache"))
+
+    return environ
 
 
 def _mount_spec(source: str, target: str, *, writable: bool) -> str:
@@ -102,11 +123,11 @@ def static_argv(plan: Plan, scratch: str) -> tuple[str, ...]:
     return (*runtime_argv(plan, scratch), "/bin/sh", "-c", shim, "sh", *plan.request.payload.command)
 
 
-def static_environ(plan: Plan) -> dict[str, str]:
+def static_environ(plan: Plan, scratch: str) -> dict[str, str]:
     """
     Return the runtime's whole environment for `static_argv`.
     """
-    environ = dict(plan.runtime_environ)
+    environ = runtime_environ(plan, scratch)
     for name, value in plan.payload_environ.items():
         # The runtime takes HOME from nowhere but its own option, and PWD from --pwd.
         if name not in ("HOME", "PWD"):
@@ -121,7 +142,7 @@ def shell_line(plan: Plan) -> str:
     """
     scratch = shlex.quote(plan.scratch)
     words = ["env", "-i"]
-    words += [f"{name}={value}" for name, value in static_environ(plan).items()]
+    words += [f"{name}={value}" for name, value in static_environ(plan, plan.scratch).items()]
     words += static_argv(plan, plan.scratch)
     command = " ".join(map(shlex.quote, words))
     points = "".join(f" && {make} {shlex.quote(path)}" for make, path in _shell_mount_points(plan))
@@ -176,7 +197,10 @@ def as_dict(plan: Plan) -> dict[str, Any]:
             "resolved_path": plan.image.resolved_path,
             "form": plan.image.form,
             "architecture": plan.image.architecture,
-            "digest": None,
+            "digest": {"kind": plan.image.digest.kind, "value": plan.image.digest.value},
+            "verified_by": list(plan.image.verified_by),
+            "mount": plan.image.mount,
+            "looked_at": [look._asdict() for look in plan.image.looked_at],
         },
         "workdir": plan.workdir,
         "gpus": list(plan.gpus),
@@ -213,11 +237,20 @@ def explain(plan: Plan) -> str:
     ]
     if image.resolved_path != image.path:
         lines.append(f"          pinned to {image.resolved_path}")
+    lines.append(f"          {_image_words(plan)}")
     lines += ["binds", *_bind_lines(plan), "environment", *_environment_lines(plan)]
     lines += [f"warning   {warning}" for warning in plan.warnings]
     lines += [f"warning   {problem}" for problem in plan.unrenderable]
 
     return "\n".join(map(printable, lines))
+
+
+def _image_words(plan: Plan) -> str:
+    digest, known = plan.image.digest, plan.image.verified_by
+    words = f"digest of the {digest.kind} {digest.value}" if digest.value else "no digest known"
+    words += f", verified by {', '.join(known)}" if known else ""
+
+    return f"{words}; root by way of: {plan.image.mount}"
 
 
 def _bind_lines(plan: Plan) -> Iterator[str]:

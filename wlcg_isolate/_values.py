@@ -25,6 +25,8 @@ _MAX_SECONDS = 1_000_000_000
 #: POSIX.1-2017, XBD 3.235: a name in the shell command language.
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
+_CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}\Z")
+
 
 class FrozenMapping(Mapping[K, V]):
     """
@@ -173,6 +175,13 @@ def is_below(path: str, parent: str) -> bool:
     Tell whether *path* is *parent* or lies below it (both normal).
     """
     return path == parent or path.startswith(parent.rstrip("/") + "/")
+
+
+def is_checksum(value: Any) -> bool:
+    """
+    Tell whether *value* is the checksum of a file, with its method.
+    """
+    return isinstance(value, str) and bool(_CHECKSUM.match(value))
 
 
 def utf8_fault(value: str) -> Optional[str]:

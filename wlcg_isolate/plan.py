@@ -21,9 +21,10 @@ from wlcg_isolate.binds import BindDecision, decide_binds
 from wlcg_isolate.credentials import DIRECTORY, CredentialCopy, decide_credentials, variables_of
 from wlcg_isolate.environment import EnvDecision, Place, Surroundings, decide_environment
 from wlcg_isolate.errors import PlanError, PolicyError, Problem
+from wlcg_isolate.fitness import Image, choose_image
+from wlcg_isolate.fitness.mounting import decide_mount
 from wlcg_isolate.host import HostFacts, config_of, probe_host, workdir_of
 from wlcg_isolate.host.runtimes import RUNTIME_ENVIRON
-from wlcg_isolate.images import Image, choose_image
 from wlcg_isolate.policy import Policy
 from wlcg_isolate.policy.settle import settle
 from wlcg_isolate.request import Request
@@ -142,7 +143,7 @@ class Plan:
         """
         self._must_render()
 
-        return _render.static_environ(self)
+        return _render.static_environ(self, self.workdir)
 
     def shell(self) -> str:
         """
@@ -215,6 +216,10 @@ def make_plan(request: Request, policy: Policy, facts: Optional[HostFacts] = Non
     problems += found
     image, found = choose_image(request, policy, facts)
     problems += found
+    if image is not None and runtime is not None:
+        place = policy.runtime_tmpdir or workdir_of(request, facts.cwd) or "/"
+        image, found = decide_mount(image, policy, facts, mode=runtime.mode, place=place)
+        problems += found
     workdir = workdir_of(request, facts.cwd)
     astray = list(_checks.workdir_problems(workdir, facts))
     problems += astray
@@ -261,6 +266,7 @@ def make_plan(request: Request, policy: Policy, facts: Optional[HostFacts] = Non
         warnings=(
             *_checks.warnings(request, facts),
             *_checks.keep_warnings(request, environment),
+            *image.warnings,
             *policy.warnings,
         ),
     )

@@ -21,6 +21,7 @@ from wlcg_isolate._values import (
     as_mapping,
     as_path_text,
     as_tuple,
+    is_checksum,
     normal_path,
     path_fault,
     seconds_fault,
@@ -246,6 +247,8 @@ class Request:
 
         settings: Policy that this payload asks for: dotted key to value in
             plain types.  The site's limits and locks hold.
+        image_digest: Checksum that the image file must have: ``sha256:`` and
+            64 hexadecimal digits; or None.
 
     Raises:
         RequestError: With every problem of every field.
@@ -264,6 +267,7 @@ class Request:
     runtime: Optional[str] = attrs.field(default=None, converter=as_path_text)
     trace_dir: Optional[str] = attrs.field(default=None, converter=as_path_text)
     settings: Mapping[str, Any] = attrs.field(factory=dict, converter=as_frozen)
+    image_digest: Optional[str] = None
 
     def __attrs_post_init__(self) -> None:
         _refuse(self._faults(), "request")
@@ -286,6 +290,8 @@ class Request:
         yield from self._env_faults()
         if not isinstance(self.settings, Mapping) or not all(isinstance(key, str) for key in self.settings):
             yield "settings", "must map keys of policy to values"
+        if self.image_digest is not None and not is_checksum(self.image_digest):
+            yield "image_digest", "must be sha256: and 64 hexadecimal digits"
         fault = None if self.timeout is None else seconds_fault(self.timeout)
         if fault:
             yield "timeout", fault

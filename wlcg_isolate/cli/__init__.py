@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("plan", "show how a payload would run; start nothing"),
     "explain": ("explain", "show every policy value and where it comes from"),
     "doctor": ("doctor", "tell what this node can do, and how to mend what it cannot"),
+    "image": ("image", "find, examine and verify images"),
     "trace": ("trace", "show the trace records of payloads"),
 }
 

@@ -12,7 +12,8 @@ from wlcg_isolate._values import is_below, normal_path
 from wlcg_isolate.errors import PolicyError
 from wlcg_isolate.host import runtimes
 from wlcg_isolate.host.facts import HostFacts, ImageFact, PathFact, RuntimeFact, TargetFact, config_of
-from wlcg_isolate.host.image import image_path_of, look_at_image
+from wlcg_isolate.host.image import look_at_image
+from wlcg_isolate.host.node import read_node
 from wlcg_isolate.host.touch import look_at_all
 from wlcg_isolate.policy import Policy
 from wlcg_isolate.policy.settle import settle
@@ -53,6 +54,8 @@ def probe_host(request: Request, policy: Policy) -> HostFacts:
     found, settled = ask_runtimes(request, policy)
     paths = look_at_all(_paths_of_interest(request, settled, cwd, uname.machine), settled.touch_seconds)
 
+    node = read_node()
+
     return HostFacts(
         hostname=uname.nodename,
         machine=uname.machine,
@@ -62,9 +65,10 @@ def probe_host(request: Request, policy: Policy) -> HostFacts:
         cwd=cwd,
         environ=os.environ,
         runtimes=found,
-        image=look_at_image(request, settled, paths, uname.machine),
+        image=look_at_image(request, settled, node, paths=paths, workdir=workdir_of(request, cwd), runtimes=found),
         paths=paths,
         sysctl={name: _read(path) for name, path in _SYSCTL.items()},
+        node=node,
     )
 
 
@@ -129,9 +133,6 @@ def _paths_of_interest(request: Request, policy: Policy, cwd: Optional[str], mac
         for parent, root in places:
             if target != parent and is_below(target, parent):
                 yield normal_path(os.path.join(root, os.path.relpath(target, parent)))
-    image = image_path_of(request, policy, machine)
-    if image is not None:
-        yield image
     # What policy forbids is compared by where it really is.
     yield from (root for roots in policy.roots_of_all() for root in roots)
     yield from (*policy.bind_forbidden_sources, *policy.bind_read_only)

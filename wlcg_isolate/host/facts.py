@@ -12,6 +12,10 @@ from typing import Optional
 import attrs
 
 from wlcg_isolate._values import as_mapping, as_tuple
+from wlcg_isolate.images.catalogue import Candidate
+from wlcg_isolate.images.contents import Contents
+from wlcg_isolate.images.misfit import Node
+from wlcg_isolate.images.proof import Proof
 
 
 @attrs.frozen(kw_only=True)
@@ -88,8 +92,9 @@ class ImageFact:
 
         root: The look at its path.
 
-        form: ``"tree"``, ``"sif"``, ``"squashfs"``, ``"ext3"``,
-            ``"unknown"``, or None when there is nothing to look at.
+        form: ``"tree"``, ``"sif"``, ``"squashfs"``, ``"ext3"``, ``"uri"``,
+            ``"descriptor"``, ``"unknown"``, or None when there is nothing to
+            look at.
 
         machine: Architecture of ``/bin/sh`` by its ELF header (`os.uname`
             spelling), or None when it cannot be told.
@@ -98,6 +103,30 @@ class ImageFact:
 
         locales: Locales that the image has beside C and POSIX; None when
             nobody asked, or it cannot be told.
+
+        candidate: The place that was looked at, and who named it.
+
+        contents: What is inside, as far as it was read.
+
+        fault: Kind and words of what is wrong with the image, or None.
+
+        note: What else there is to say of it.
+
+        size: Bytes of an image file.
+
+        inodes: Files and directories in an image file.
+
+        label: Architecture that a SIF's label claims.
+
+        proof: Whether an image file is the right one.
+
+        unsquashfs: Program that can unpack an image file, or None.
+
+        room: Bytes free where an image file would be unpacked, or None.
+
+        others: What else was looked at; none of them was taken.
+
+        number: When it was looked at, counted from 0.
     """
 
     requested: str
@@ -106,6 +135,18 @@ class ImageFact:
     machine: Optional[str] = None
     targets: Mapping[str, TargetFact] = attrs.field(factory=dict, converter=as_mapping)
     locales: Optional[tuple[str, ...]] = attrs.field(default=None, converter=as_tuple)
+    candidate: Optional[Candidate] = None
+    contents: Optional[Contents] = None
+    fault: Optional[tuple[str, str]] = None
+    note: str = ""
+    size: Optional[int] = None
+    inodes: Optional[int] = None
+    label: Optional[str] = None
+    proof: Optional[Proof] = None
+    unsquashfs: Optional[str] = None
+    room: Optional[int] = None
+    others: tuple[ImageFact, ...] = attrs.field(default=(), converter=as_tuple)
+    number: int = 0
 
 
 @attrs.frozen(kw_only=True)
@@ -170,6 +211,8 @@ class HostFacts:
         paths: One `PathFact` for each path that the request needs, by path.
 
         sysctl: Kernel limits by name, None where the kernel has no such.
+
+        node: Processor and kernel, as far as they matter for an image.
     """
 
     hostname: str
@@ -183,6 +226,7 @@ class HostFacts:
     image: Optional[ImageFact] = None
     paths: Mapping[str, PathFact] = attrs.field(factory=dict, converter=as_mapping)
     sysctl: Mapping[str, Optional[str]] = attrs.field(factory=dict, converter=as_mapping)
+    node: Optional[Node] = None
 
     def resolved(self, path: str) -> str:
         """

@@ -1,119 +1,279 @@
 """
 The look at an image: where its reference leads, and what is there.
+
+Rule: one place after the other is looked at, until one is found that runs on
+this node.  Which one is taken, and why not the others, is decided by
+`wlcg_isolate.fitness` on the facts.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Optional
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Optional
 
-from wlcg_isolate._values import normal_path
-from wlcg_isolate.host import rootfs
-from wlcg_isolate.host.facts import ImageFact, PathFact
-from wlcg_isolate.host.touch import within
+import attrs
+
+from wlcg_isolate._values import is_below
+from wlcg_isolate.host import signature
+from wlcg_isolate.host.facts import ImageFact, PathFact, RuntimeFact
+from wlcg_isolate.host.proving import prove_image
+from wlcg_isolate.host.rootfs import look_inside
+from wlcg_isolate.host.runtimes import RUNTIME_ENVIRON
+from wlcg_isolate.host.touch import look_at, within
+from wlcg_isolate.images import sums
+from wlcg_isolate.images.catalogue import Candidate, candidates
+from wlcg_isolate.images.contents import read_contents
+from wlcg_isolate.images.fault import ImageFault
+from wlcg_isolate.images.identify import Opened, open_image
+from wlcg_isolate.images.misfit import Node, misfits
+from wlcg_isolate.images.rootfs import look_up
+from wlcg_isolate.images.tree import Entry, Tree
 from wlcg_isolate.policy import Policy
 from wlcg_isolate.request import Request
-from wlcg_isolate.variables import paths_of_interest
 
-#: Magic numbers of image files: offset and bytes (SIF specification;
-#: squashfs and ext superblocks).
-_MAGIC = (("sif", 32, b"SIF_MAGIC\0"), ("squashfs", 0, b"hsqs"), ("ext3", 1080, b"\x53\xef"))
+#: Forms that the runtime can make a container of.
+RUNNABLE = ("tree", "sif", "squashfs")
 
 
-def image_path_of(request: Request, policy: Policy, machine: str) -> Optional[str]:
+class _On(NamedTuple):
     """
-    Return the path that the image reference leads to, or None.
-
-    A name is looked up in policy as it is, then as a platform that policy
-    knows, then as any spelling of an operating system.
+    What an image must fit: the node, and where images may be.
     """
-    reference = request.image or request.platform
-    if reference is None:
-        return None
-    if reference.startswith("/"):
-        return normal_path(reference)
-    from wlcg_isolate.platforms import spell_architecture
 
-    os_name, architecture = platform_of(reference, policy)
-    for name in (reference, os_name):
-        known = policy.image_names.get(name) if name else None
-        path = known.get(architecture or machine) if isinstance(known, Mapping) else known
-        if path is not None:
-            wanted = architecture or machine
-            return normal_path(
-                path.replace("{arch}", wanted).replace("{goarch}", spell_architecture(wanted, "go") or wanted)
-            )
-
-    return None
+    node: Node
+    roots: tuple[str, ...]
 
 
-def platform_of(reference: str, policy: Policy) -> tuple[Optional[str], Optional[str]]:
-    """
-    Read a reference as a platform.
-
-    Returns:
-        Operating system and architecture, each None where it is not said.
-    """
-    meaning = policy.image_platforms.get(reference)
-    if meaning is not None:
-        os_name, _, architecture = meaning.partition("/")
-        return os_name, architecture or None
-    from wlcg_isolate.platforms import parse_platform
-
-    platform = parse_platform(reference)
-
-    return (None, None) if platform is None else (platform.os, platform.architecture)
-
-
-def look_at_image(request: Request, policy: Policy, paths: Mapping[str, PathFact], machine: str) -> Optional[ImageFact]:
+def look_at_image(
+    request: Request,
+    policy: Policy,
+    node: Node,
+    *,
+    paths: Mapping[str, PathFact],
+    workdir: Optional[str] = None,
+    runtimes: Sequence[RuntimeFact] = (),
+    prove: bool = True,
+) -> Optional[ImageFact]:
     """
     Look at the image that *request* names, and into it.
+
+    Args:
+        request: What the pilot asks.
+
+        policy: What holds here.
+
+        node: What the image must fit.
+
+        paths: Looks at other paths, those of ``image.allowed_roots`` among
+            them.
+
+        workdir: Where image files would be unpacked.
+
+        runtimes: The runtimes of this node; one checks signatures in a SIF.
+
+        prove: Whether to verify an image file as policy asks.
+
+    Returns:
+        The look at what is to be taken, or at what comes nearest, with all
+        others; None when there is no place to look at.
     """
-    path = image_path_of(request, policy, machine)
-    if path is None:
+    on = _On(node, spelled_roots(policy, paths))
+    looks: list[ImageFact] = []
+    places, _ = candidates(request.image, request.platform, policy, node.machine)
+    todo = list(reversed(places))
+    while todo:
+        place = todo.pop()
+        fact, inner = _look(place, request, policy)
+        looks.append(attrs.evolve(fact, number=len(looks)))
+        todo += reversed(inner)
+        if place.usable and _is_enough(fact, on):
+            break
+    if not looks:
         return None
-    root = paths[path]
-    requested = request.image or request.platform or ""
-    fact = within(policy.touch_seconds(path), lambda: _look_into(requested, root, request, policy))
-    if fact is None:
-        silent = PathFact(path=path, state="no-answer", reason="the image stopped answering")
-        return ImageFact(requested=requested, root=silent)
+    best = _best(looks, on)
+    others = tuple(look for look in looks if look is not best)
+    if best.form in ("sif", "squashfs", "ext3") and best.root.resolved is not None:
+        best = _of_file(best, policy, policy.runtime_tmpdir or workdir)
+        if prove and best.fault is None:
+            best = attrs.evolve(best, proof=prove_image(best, request, policy, runtimes))
 
-    return fact
+    return attrs.evolve(best, others=others)
 
 
-def _look_into(requested: str, root: PathFact, request: Request, policy: Policy) -> ImageFact:
-    if not root.present or not root.readable or root.resolved is None:
-        return ImageFact(requested=requested, root=root)
-    if root.kind != "directory":
-        return ImageFact(requested=requested, root=root, form=_form_of_file(root.resolved))
-    wanted = [
-        "/bin/sh",
-        policy.container_workdir,
-        "/tmp",
-        "/var/tmp",
-        *(bind.target for bind in (*policy.bind_default, *request.binds)),
-        *paths_of_interest(os.environ, request, policy),
-    ]
+def _best(looks: list[ImageFact], on: _On) -> ImageFact:
+    """
+    Choose what comes nearest: what is enough, what is there, what was asked for.
+    """
 
-    return ImageFact(
-        requested=requested,
-        root=root,
-        form="tree",
-        machine=rootfs.machine_of(root.resolved),
-        targets={path: rootfs.look_inside(root.resolved, path) for path in wanted},
+    def worth(look: ImageFact) -> tuple[bool, bool, bool]:
+        usable = look.candidate is None or look.candidate.usable
+        return usable and _is_enough(look, on), usable and look.root.present, usable
+
+    return max(looks, key=worth)
+
+
+def _is_enough(fact: ImageFact, on: _On) -> bool:
+    if fact.form == "uri":
+        return True
+    if fact.fault is not None or fact.form not in RUNNABLE or fact.contents is None or fact.root.resolved is None:
+        return False
+
+    return (
+        any(is_below(fact.root.resolved, root) for root in on.roots)
+        and fact.contents.shell
+        and not any(misfits(fact.root.path, fact.contents, on.node))
     )
 
 
-def _form_of_file(path: str) -> str:
+def spelled_roots(policy: Policy, paths: Mapping[str, PathFact]) -> tuple[str, ...]:
+    """
+    List the directories where policy allows images, also by where they
+    really are.
+    """
+    found = [paths[root].resolved for root in policy.image_allowed_roots if root in paths]
+
+    return (*policy.image_allowed_roots, *(root for root in found if root is not None))
+
+
+def _look(place: Candidate, request: Request, policy: Policy) -> tuple[ImageFact, list[Candidate]]:
+    """
+    Look at one place.
+
+    Returns:
+        The look, and the places that a descriptor there names.
+    """
+    requested = request.image or request.platform or ""
+    empty = ImageFact(requested=requested, root=PathFact(path=place.path, state="present"), candidate=place)
+    if place.source == "image.pull":
+        return attrs.evolve(empty, form="uri", root=attrs.evolve(empty.root, resolved=place.path, readable=True)), []
+    seconds = policy.touch_seconds(place.path)
+    found = within(seconds, lambda: _look_into(place, empty, request, policy))
+    if found is None:
+        silent = PathFact(path=place.path, state="no-answer", reason=f"no answer within {seconds:g} s")
+        return attrs.evolve(empty, root=silent), []
+
+    return found
+
+
+def _look_into(
+    place: Candidate, empty: ImageFact, request: Request, policy: Policy
+) -> tuple[ImageFact, list[Candidate]]:
+    root = _look_at(place.path, policy.cvmfs_root)
+    fact = attrs.evolve(empty, root=root)
+    if not root.present or not root.readable or root.resolved is None:
+        return fact, []
+    if place.path.endswith(sums.DESCRIPTOR) and root.kind == "file":
+        return _read_descriptor(fact, place, policy)
+    try:
+        with open_image(root.resolved) as opened:
+            return _read(fact, opened, request, policy), []
+    except OSError as e:
+        reason = e.strerror or str(e)
+        return attrs.evolve(fact, root=attrs.evolve(root, readable=False, reason=reason)), []
+
+
+def _read(fact: ImageFact, opened: Opened, request: Request, policy: Policy) -> ImageFact:
+    fact = attrs.evolve(
+        fact,
+        form=opened.form,
+        note=opened.note,
+        size=opened.size,
+        inodes=opened.inodes,
+        label=opened.label,
+        fault=None if opened.fault is None else (opened.fault.kind, opened.fault.reason),
+    )
+    if opened.root is None:
+        return fact
+    root = opened.root
+    try:
+        contents = read_contents(root)
+    except ImageFault as fault:
+        return attrs.evolve(fact, fault=(fault.kind, fault.reason))
+    except OSError as e:
+        # Of the image's making: what is wrong with /bin/sh is told as that.
+        contents = None
+        fact = attrs.evolve(fact, note=e.strerror or str(e))
+    wanted = dict.fromkeys(
+        (
+            "/bin/sh",
+            policy.container_workdir,
+            "/tmp",
+            "/var/tmp",
+            *(bind.target for bind in (*policy.bind_default, *request.binds)),
+        )
+    )
+
+    return attrs.evolve(
+        fact,
+        contents=contents,
+        machine=None if contents is None else contents.machine,
+        targets={path: look_inside(root, path) for path in wanted},
+    )
+
+
+class _MovedCvmfs(Tree):
+    """
+    The host's tree, with CVMFS elsewhere than links say.
+    """
+
+    def __init__(self, cvmfs_root: str) -> None:
+        super().__init__("/")
+        self._cvmfs_root = cvmfs_root
+
+    def goal(self, node: Entry) -> str:
+        """
+        Read where a link points to, on this node.
+        """
+        goal = super().goal(node)
+
+        return self._cvmfs_root + goal[len("/cvmfs") :] if is_below(goal, "/cvmfs") else goal
+
+
+def _look_at(path: str, cvmfs_root: str) -> PathFact:
+    if cvmfs_root == "/cvmfs":
+        return look_at(path)
+    try:
+        resolved = look_up(_MovedCvmfs(cvmfs_root), path).path
+    except OSError as e:
+        return PathFact(path=path, state="unreadable", reason=e.strerror or str(e))
+
+    return attrs.evolve(look_at(resolved), path=path)
+
+
+def _read_descriptor(fact: ImageFact, place: Candidate, policy: Policy) -> tuple[ImageFact, list[Candidate]]:
+    path = fact.root.resolved or place.path
+    fact = attrs.evolve(fact, form="descriptor")
     try:
         with open(path, "rb") as f:
-            head = f.read(2048)
-    except OSError:
-        return "unknown"
-    for form, offset, magic in _MAGIC:
-        if head[offset : offset + len(magic)] == magic:
-            return form
+            data = f.read(sums.MOST_LIST)
+        read = sums.parse_descriptor(data)
+        signature.check_list(path, data, policy.image_signature_keys, policy.touch_seconds(path))
+    except ImageFault as fault:
+        return attrs.evolve(fact, fault=(fault.kind, fault.reason)), []
+    except OSError as e:
+        return attrs.evolve(fact, fault=("image-unreadable", e.strerror or str(e))), []
+    forms = list(sums.forms_of(os.path.dirname(path), read, policy.image_prefer))
+    inner = [attrs.evolve(place, path=form, source="descriptor") for form in forms]
 
-    return "unknown"
+    return attrs.evolve(fact, note=f"it names {', '.join(forms)}"), inner
+
+
+def _of_file(fact: ImageFact, policy: Policy, workdir: Optional[str]) -> ImageFact:
+    """
+    Add what a plan needs to know of a node that must unpack an image file.
+    """
+    room = None if workdir is None else within(policy.touch_seconds(workdir), lambda: _room(workdir))
+    search = f"{RUNTIME_ENVIRON['PATH']}:{os.environ.get('PATH', '')}"
+
+    return attrs.evolve(fact, room=room, unsquashfs=shutil.which("unsquashfs", path=search))
+
+
+def _room(path: str) -> Optional[int]:
+    try:
+        found = os.statvfs(path)
+    except OSError:
+        return None
+
+    return found.f_bavail * found.f_frsize

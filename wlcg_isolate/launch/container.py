@@ -202,7 +202,7 @@ class Container:
             numbers.update(zip(handshake.WAITING_FDS, streams))
             argv = (*_render.runtime_argv(plan, plan.scratch), "/bin/sh", "-c", handshake.SHIM)
             try:
-                pid = process.spawn(argv, plan.runtime_environ, numbers)
+                pid = process.spawn(argv, _render.runtime_environ(plan, plan.scratch), numbers)
             except OSError as e:
                 reason = f"{plan.runtime.path} cannot be executed: {e.strerror}"
                 raise not_started("runtime-vanished", reason, "this node") from e
@@ -217,6 +217,9 @@ class Container:
             if excess:
                 reason = f"arguments and variables are {excess} bytes more than the kernel passes on"
                 raise not_started("argument-undeliverable", reason, "request", "hand them over in a file")
+            replaced = handshake.replaced_image(plan)
+            if replaced:
+                raise not_started("image-changed", replaced, plan.image.requested)
             if on_ready is not None:
                 on_ready(self._payload)
             self._released = time.monotonic()

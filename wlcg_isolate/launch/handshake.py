@@ -31,6 +31,7 @@ from typing import NamedTuple, Optional
 
 from wlcg_isolate import _render
 from wlcg_isolate._values import IDENTIFIER
+from wlcg_isolate.images import verified
 from wlcg_isolate.launch import process, procfs
 from wlcg_isolate.plan import Plan
 
@@ -103,6 +104,20 @@ def find_payload(launcher: int, marker: bytes) -> Optional[Payload]:
             )
 
     return None
+
+
+def replaced_image(plan: Plan) -> str:
+    """
+    Say that the image file is not the one that was examined, or "".
+
+    Asked when the container stands: what the runtime opened in between is
+    what was examined, or its inode's times have moved.
+    """
+    image = plan.image
+    if image.identity is None or verified.is_same(image.resolved_path, image.identity):
+        return ""
+
+    return f"{image.resolved_path} was replaced after it was examined"
 
 
 def shared_namespaces(payload: Payload, *, userns: bool) -> tuple[str, ...]:

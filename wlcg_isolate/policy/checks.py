@@ -105,6 +105,13 @@ def paths(value: Any) -> Iterator[str]:
             yield f"holds {path!r}, which must be written as {normal_path(path)}"
 
 
+def path(value: Any) -> Iterator[str]:
+    """
+    An absolute path in its normal form.
+    """
+    yield from paths((value,))
+
+
 def path_or_none(value: Any) -> Iterator[str]:
     """
     An absolute path, or nothing.

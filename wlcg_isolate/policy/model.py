@@ -9,13 +9,14 @@ first underscore read as a dot (``image_names`` is ``image.names``).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Optional, Union
+from typing import Optional
 
 import attrs
 
-from wlcg_isolate._values import FrozenMapping, as_mapping, as_tuple
+from wlcg_isolate._values import as_mapping, as_tuple
 from wlcg_isolate.errors import PolicyError, Problem
 from wlcg_isolate.policy import checks
+from wlcg_isolate.policy.image_keys import ImageKeys
 from wlcg_isolate.policy.layers import Layer
 from wlcg_isolate.policy.rules import (
     FREE,
@@ -27,7 +28,6 @@ from wlcg_isolate.policy.rules import (
     choice,
     common,
     deadline_of,
-    inside,
     limit,
     listing,
     smaller,
@@ -70,29 +70,14 @@ _SLOW = {"/cvmfs": 60.0}
 _TEXTS = "adds up; what is there already is not repeated"
 
 
-def _as_images(value: Any) -> Any:
-    if not isinstance(value, Mapping):
-        return value
-
-    return FrozenMapping({name: as_mapping(path) for name, path in value.items()})
-
-
 @attrs.frozen(kw_only=True)
-class Policy:
+class Policy(ImageKeys):
     """
     What holds on this node for this experiment.
 
+    The keys of images are in `ImageKeys`.
+
     Attributes:
-        image_names: Name of an image, or operating system as ``el9``, to the
-            path of the image, or to one path for each architecture.
-            ``{arch}`` in a path stands for the node's architecture as
-            ``uname -m`` spells it, ``{goarch}`` as Go and OCI do.
-
-        image_platforms: Further names of platforms, and the operating system
-            that each means: ``el7``, or ``el7/x86_64``.
-
-        image_allowed_roots: Directories below which images must really lie.
-
         runtime_search: Programs to try, in order; a name without a slash is
             looked up in PATH, and ``{arch}`` is the node's architecture.
 
@@ -157,6 +142,8 @@ class Policy:
         cvmfs_repositories: CVMFS repositories without which payloads cannot
             run.
 
+        cvmfs_root: Where CVMFS is on this node.
+
         gpu_allowed: GPUs that payloads may use: ``nvidia``, ``amd``.
 
         gpu_use: GPUs that payloads get.
@@ -180,15 +167,6 @@ class Policy:
         PolicyError: With every problem of every value.
     """
 
-    image_names: Mapping[str, Union[str, Mapping[str, str]]] = attrs.field(
-        factory=dict, converter=_as_images, metadata=choice(checks.images, entries=True)
-    )
-    image_platforms: Mapping[str, str] = attrs.field(
-        factory=dict, converter=as_mapping, metadata=choice(checks.platforms, entries=True)
-    )
-    image_allowed_roots: tuple[str, ...] = attrs.field(
-        default=("/",), converter=as_tuple, metadata=limit(inside, checks.paths)
-    )
     runtime_search: tuple[str, ...] = attrs.field(
         default=_USUAL_PLACES, converter=as_tuple, metadata=choice(checks.programs)
     )
@@ -240,6 +218,7 @@ class Policy:
     cvmfs_repositories: tuple[str, ...] = attrs.field(
         default=(), converter=as_tuple, metadata=listing(checks.repositories, _TEXTS)
     )
+    cvmfs_root: str = attrs.field(default="/cvmfs", metadata=choice(checks.path, layers=NODE_MATTER))
     gpu_allowed: tuple[str, ...] = attrs.field(
         default=("nvidia", "amd"), converter=as_tuple, metadata=limit(common, checks.gpus)
     )

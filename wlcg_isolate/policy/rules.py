@@ -115,6 +115,17 @@ def common(held: Any, wanted: Any, _: Mapping[str, Any]) -> tuple[Any, str]:
     return tuple(item for item in held if item in wanted), _not_allowed(lost)
 
 
+def fewer(held: Any, wanted: Any, _: Mapping[str, Any]) -> tuple[Any, str]:
+    """
+    Keep the items that both have; where one has none, nothing was asked yet.
+    """
+    if not held or not wanted:
+        return wanted or held, "none at all, where some are asked for" if held else ""
+    kept = tuple(item for item in wanted if item in held)
+
+    return kept or held, _listed([item for item in wanted if item not in held])
+
+
 def inside(held: Any, wanted: Any, _: Mapping[str, Any]) -> tuple[Any, str]:
     """
     Keep the directories that lie below one of both.
@@ -175,6 +186,7 @@ _MERGING: Mapping[Meet, str] = {
     smaller: "the smallest number holds",
     allowed: "false wins",
     common: "only what all layers have",
+    fewer: "only what all layers have that have any",
     inside: "only directories that lie below one of every layer",
     added: "adds up",
     sooner: "the shortest deadline holds, directory by directory",

@@ -80,6 +80,10 @@ class TraceRecord:
             "wlcg.image.resolved_path": plan.image.resolved_path,
             "wlcg.image.form": plan.image.form,
             "wlcg.image.architecture": plan.image.architecture,
+            "wlcg.image.digest.kind": plan.image.digest.kind,
+            "wlcg.image.digest.value": plan.image.digest.value,
+            "wlcg.image.verified_by": list(plan.image.verified_by),
+            "wlcg.image.mount": plan.image.mount,
             "wlcg.isolation.mode": plan.runtime.mode,
             "wlcg.isolation.binds": [
                 {"source": b.source, "target": b.target, "writable": b.writable, "origin": b.origin}
