@@ -83,7 +83,17 @@ def test_plan_json(cli, image):
         "workdir",
     } == set(plan)  # fmt: skip
     assert {"path", "flavour", "version", "mode", "reason"} == set(plan["runtime"])
-    assert {"requested", "path", "resolved_path", "form", "architecture", "digest"} == set(plan["image"])
+    assert {
+        "requested",
+        "path",
+        "resolved_path",
+        "form",
+        "architecture",
+        "digest",
+        "verified_by",
+        "mount",
+        "looked_at",
+    } == set(plan["image"])
     assert "geheim" not in json.dumps([plan["environment"], plan["argv"]])
     assert [] == os.listdir(cli.workdir)
 

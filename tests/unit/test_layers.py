@@ -24,8 +24,9 @@ GROUPS = (
     ("structure",),
     ("policy",),
     ("_families", "variables"),
+    ("images",),
     ("host",),
-    ("runtime", "images", "environment", "binds", "credentials"),
+    ("runtime", "fitness", "environment", "binds", "credentials"),
     ("_render", "_checks", "plan"),
     ("outcome",),
     ("launch",),
@@ -37,7 +38,7 @@ GROUPS = (
 RANK = {name: rank for rank, names in enumerate(GROUPS) for name in names}
 
 #: The members of this group may not import each other.
-STRANGERS = ("runtime", "images", "environment", "binds", "credentials")
+STRANGERS = ("runtime", "fitness", "environment", "binds", "credentials")
 
 STARTS = ("posix_spawn", "posix_spawnp", "fork", "forkpty", "system", "popen")
 
@@ -126,7 +127,7 @@ def test_imports_go_downwards(name):
         ("request", "from . import errors", ["__init__"]),
         ("request", "def f():\n    from wlcg_isolate.plan import Plan", ["plan"]),
         ("policy.model", "if TYPE_CHECKING:\n    from wlcg_isolate.run import x", ["run"]),
-        ("binds", "from wlcg_isolate.images import Image", ["images"]),
+        ("binds", "from wlcg_isolate.fitness import Image", ["fitness"]),
         ("outcome", "from wlcg_isolate.launch.verdict import x", ["launch"]),
         ("launch.verdict", "from wlcg_isolate.outcome import x", []),
         ("launch.verdict", "from wlcg_isolate.launch import x", []),

@@ -95,7 +95,17 @@ def test_plan_in_plain_types(plan):
 
     assert set(PLAN_KEYS) == {*shown, "environ"}
     assert {"path", "flavour", "version", "mode", "reason"} == set(shown["runtime"])
-    assert {"requested", "path", "resolved_path", "form", "architecture", "digest"} == set(shown["image"])
+    assert {
+        "requested",
+        "path",
+        "resolved_path",
+        "form",
+        "architecture",
+        "digest",
+        "verified_by",
+        "mount",
+        "looked_at",
+    } == set(shown["image"])
     assert {"source", "target", "writable", "origin", "decision", "reason"} == set().union(*shown["binds"])
     assert ["mount", "mount", "skip"] == [bind["decision"] for bind in shown["binds"]]
     assert [{"name", "decision", "rule", "reason"}] * len(environment) == [set(decision) for decision in environment]

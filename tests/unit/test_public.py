@@ -69,6 +69,7 @@ FIELDS = {
         "runtime",
         "trace_dir",
         "settings",
+        "image_digest",
     ],
 }
 

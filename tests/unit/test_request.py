@@ -210,7 +210,7 @@ def test_all_faults_of_request():
 
 def test_request_defaults():
     """A request needs a payload and nothing else."""
-    none = dict.fromkeys(["image", "platform", "workdir", "timeout", "runtime", "trace_dir"])
+    none = dict.fromkeys(["image", "platform", "workdir", "timeout", "runtime", "trace_dir", "image_digest"])
     more = {
         "payload": PAYLOAD,
         "binds": (),

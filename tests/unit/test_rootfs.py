@@ -13,7 +13,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from wlcg_isolate.host import TargetFact
-from wlcg_isolate.host.rootfs import look_inside, machine_of
+from wlcg_isolate.host.rootfs import look_inside
+from wlcg_isolate.images.contents import read_contents
+from wlcg_isolate.images.tree import Tree
 
 LINKS = {
     "absolute": "/data/file",
@@ -123,6 +125,11 @@ def test_look_inside_permission(root, mocker):
     assert TargetFact(path="/data", reason="Permission denied") == actual
 
 
+def machine_of(root):
+    """Read the architecture of a tree's shell."""
+    return read_contents(Tree(root)).machine
+
+
 def elf(machine, *, order="little", length=64):
     """Make the start of an ELF file."""
     ident = b"\x7fELF\x02" + (b"\x01" if order == "little" else b"\x02") + bytes(10)
@@ -137,7 +144,7 @@ def elf(machine, *, order="little", length=64):
         pytest.param(elf(183), "aarch64", id="aarch64"),
         pytest.param(elf(21), "ppc64le", id="ppc64le"),
         pytest.param(elf(3), "i686", id="i686"),
-        pytest.param(elf(22, order="big"), "unknown", id="s390x, big-endian"),
+        pytest.param(elf(22, order="big"), "s390x", id="s390x, big-endian"),
         pytest.param(elf(62, order="big"), "x86_64", id="big-endian number"),
         pytest.param(elf(0x3E00), "unknown", id="number of other byte order"),
         pytest.param(elf(62, length=20), "x86_64", id="just long enough"),
@@ -172,7 +179,7 @@ def test_machine_of_link(tmp_path):
     assert "aarch64" == machine_of(str(tmp_path))
 
 
-@pytest.mark.parametrize("goal", [None, "/usr/bin/env", "/", "sh"], ids=["missing", "host", "directory", "loop"])
+@pytest.mark.parametrize("goal", [None, "/usr/bin/env", "/"], ids=["missing", "host", "directory"])
 def test_machine_of_nothing(tmp_path, goal):
     """Where no file is inside the tree, there is no architecture."""
     (tmp_path / "bin").mkdir()

@@ -52,7 +52,7 @@ def probe_host(request: Request, policy: Policy) -> HostFacts:
     cwd = _cwd()
     uname = os.uname()
     found, settled = ask_runtimes(request, policy)
-    paths = look_at_all(_paths_of_interest(request, settled, cwd, uname.machine), settled.touch_seconds)
+    paths = look_at_all(_paths_of_interest(request, settled, cwd), settled.touch_seconds)
 
     node = read_node()
 
@@ -118,7 +118,7 @@ def trace_candidates(policy: Policy, environ: Mapping[str, str], uid: int) -> It
             yield normal_path(template.replace("{state}", state).replace("{uid}", str(uid)))
 
 
-def _paths_of_interest(request: Request, policy: Policy, cwd: Optional[str], machine: str) -> Iterator[str]:
+def _paths_of_interest(request: Request, policy: Policy, cwd: Optional[str]) -> Iterator[str]:
     workdir = workdir_of(request, cwd)
     if workdir is not None:
         yield workdir

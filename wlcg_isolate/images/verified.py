@@ -174,16 +174,17 @@ def _recall(directory: int, name: str, identity: Identity) -> Optional[str]:
         fd = os.open(name, _OPEN_FILE, dir_fd=directory)
     except OSError:
         return None
-    with open(fd, "rb") as f:
+    try:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode) or not _is_ours(found):
             return None
-        try:
-            record = json.loads(f.read(_MOST_RECORD))
-            value = record["value"] if record["identity"] == list(identity) else None
-        except (OSError, ValueError, TypeError, KeyError):
-            # Cut short by a crash: made again.
-            return None
+        record = json.loads(os.read(fd, _MOST_RECORD))
+        value = record["value"] if record["identity"] == list(identity) else None
+    except (OSError, ValueError, TypeError, KeyError):
+        # Cut short by a crash: made again.
+        return None
+    finally:
+        os.close(fd)
 
     return value if isinstance(value, str) and value else None
 
