@@ -247,6 +247,7 @@ class Request:
 
         settings: Policy that this payload asks for: dotted key to value in
             plain types.  The site's limits and locks hold.
+
         image_digest: Checksum that the image file must have: ``sha256:`` and
             64 hexadecimal digits; or None.
 

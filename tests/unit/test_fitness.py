@@ -7,9 +7,9 @@ from __future__ import annotations
 import pytest
 
 from wlcg_isolate import Policy
-from wlcg_isolate.host import PathFact, TargetFact
 from wlcg_isolate.fitness import Image, LookedAt, choose_image, looked_at
 from wlcg_isolate.fitness.mounting import decide_mount
+from wlcg_isolate.host import PathFact, TargetFact
 from wlcg_isolate.images.catalogue import Candidate
 from wlcg_isolate.images.contents import Contents
 from wlcg_isolate.images.digests import Digest

@@ -9,6 +9,7 @@ import pytest
 
 from wlcg_isolate import Bind, Policy, PolicyError, load_policy
 from wlcg_isolate.policy.explain import Explained, explain
+from wlcg_isolate.policy.rules import fewer
 
 SEARCH = [
     "apptainer",
@@ -48,6 +49,25 @@ DEFAULTS = {
     "image.names": {},
     "image.platforms": {},
     "image.allowed_roots": ["/"],
+    "image.search": [
+        "/cvmfs/unpacked.cern.ch/.multiarch/{goarch}/{registry}/{repository}:{tag}",
+        "/cvmfs/unpacked.cern.ch/{registry}/{repository}:{tag}",
+        "/cvmfs/singularity.opensciencegrid.org/{repository}:{tag}",
+    ],
+    "image.registries": ["registry.hub.docker.com"],
+    "image.tags": ["{arch}", "{goarch}", "latest"],
+    "image.goarch": {"aarch64": ["arm64", "arm64:v8"]},
+    "image.fallback": [],
+    "image.prefer": ["tree", "file"],
+    "image.pull": [],
+    "image.checksums": {},
+    "image.checksum_files": [],
+    "image.unlisted": True,
+    "image.signature_keys": [],
+    "image.sif_keys": [],
+    "image.verify_seconds": 1800.0,
+    "image.verified_directory": "/var/tmp/wlcg_isolate.{uid}/verified",
+    "image.fuse_cores": 16,
     "runtime.search": SEARCH,
     "runtime.allow_setuid": True,
     "runtime.user_binds": True,
@@ -71,6 +91,7 @@ DEFAULTS = {
     "bind.forbidden_targets": [],
     "bind.read_only": [],
     "cvmfs.repositories": [],
+    "cvmfs.root": "/cvmfs",
     "gpu.allowed": ["nvidia", "amd"],
     "gpu.use": [],
     "container.workdir": "/srv",
@@ -245,3 +266,59 @@ def test_policy_is_frozen():
         policy.container_workdir = "/x"
     with pytest.raises(TypeError):
         policy.image_names["a"] = "/c"
+
+
+A = "sha256:" + "a" * 64
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("image_search", "x", ["must be a list of text"]),
+        ("image_search", ["a/{repository}"], ["holds 'a/{repository}', which must be an absolute path"]),
+        ("image_search", ["/a"], ["holds '/a', which must hold {repository}, and no .."]),
+        ("image_search", ["/../{repository}"], ["holds '/../{repository}', which must hold {repository}, and no .."]),
+        ("image_search", ["/{repository}/{x}"], ["holds '/{repository}/{x}', which must not hold {x}"]),
+        ("image_tags", [1], ["must be text, not int"]),
+        ("image_goarch", [], ["must map architectures to spellings"]),
+        ("image_goarch", {"arm": ["arm"]}, ["'arm' is no architecture as 'uname -m' spells it"]),
+        ("image_goarch", {"aarch64": "x"}, ["aarch64: must be a list of text"]),
+        ("image_goarch", {"aarch64": ["a/b"]}, ["aarch64: holds 'a/b', which is no name of a directory"]),
+        ("image_prefer", [], ["must be a list of tree, file"]),
+        ("image_prefer", ["sif"], ["must be a list of tree, file"]),
+        ("image_checksums", [A], ["must map images to checksums"]),
+        ("image_checksums", {"/a": "md5:1"}, ["'/a': must be sha256: and 64 hexadecimal digits"]),
+        ("image_checksum_files", ["a"], ["holds 'a', which must be an absolute path"]),
+        ("image_unlisted", 0, ["must be true or false"]),
+        ("image_verified_directory", "a", ["must be an absolute path"]),
+        ("image_verified_directory", "/a/{x}", ["may hold {uid}, and no other brace"]),
+        ("image_fuse_cores", 0, ["must be a whole number above 0"]),
+        ("image_fuse_cores", True, ["must be a whole number above 0"]),
+        ("image_fuse_cores", 1.5, ["must be a whole number above 0"]),
+        ("cvmfs_root", "/a/", ["holds '/a/', which must be written as /a"]),
+        ("cvmfs_root", "a", ["holds 'a', which must be an absolute path"]),
+    ],
+)
+def test_bad_image_keys(field, value, expected):
+    """What a key about images cannot be is refused."""
+    key = field.replace("_", ".", 1)
+
+    assert [f"{key} {fault}" for fault in expected] == faults(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("held", "wanted", "expected", "lost"),
+    [
+        ((), (), (), ""),
+        ((), ("a",), ("a",), ""),
+        (("a",), (), ("a",), "none at all, where some are asked for"),
+        (("a", "b"), ("b",), ("b",), ""),
+        (("a",), ("b",), ("a",), "b"),
+        (("a", "b"), ("b", "c"), ("b",), "c"),
+    ],
+)
+def test_fewer(held, wanted, expected, lost):
+    """Keys that somebody asks for can become fewer, and never none."""
+    actual, words = fewer(held, wanted, {})
+
+    assert (expected, bool(lost)) == (actual, bool(words))

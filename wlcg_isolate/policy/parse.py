@@ -211,7 +211,8 @@ def converter() -> cattrs.Converter:
     """
     made = strict_converter().copy()
     made.register_structure_hook_func(lambda wanted: wanted == _OneImage, _one_image)
-    accept_only(made, Mapping[str, _OneImage], (Mapping,), "an object")
+    for shape in (Mapping[str, _OneImage], Mapping[str, tuple[str, ...]]):
+        accept_only(made, shape, (Mapping,), "an object")
 
     return made
 

@@ -47,7 +47,7 @@ def identify(tmp_path):
         pytest.param(lambda sq, sif: sif(sq), "sif", "compressed with gzip", None, id="sif"),
         pytest.param(lambda sq, sif: ext3(), "ext3", "ext3", "image-form-unsupported", id="ext3"),
         pytest.param(
-            lambda sq, sif: ext3(0), "ext3", "ext without a journal, which ext3 has", "image-form-unsupported", id="ext2"
+            lambda sq, sif: ext3(0), "ext3", "ext without a journal, which ext3 has", "image-form-unsupported", id="e2"
         ),
         pytest.param(
             lambda sq, sif: b"#" * 31 + ext3(), "ext3", "ext3", "image-form-unsupported", id="ext3 behind a line"
@@ -82,7 +82,7 @@ def identify(tmp_path):
             id="encrypted",
         ),
         pytest.param(
-            lambda sq, sif: sif(sq, file_system=2), "sif", "its root is ext3", "image-form-unsupported", id="ext3 in sif"
+            lambda sq, sif: sif(sq, file_system=2), "sif", "its root is ext3", "image-form-unsupported", id="ext3sif"
         ),
     ],
 )  # fmt: skip
@@ -119,7 +119,7 @@ def test_other_compressions(identify, squashfs_of, compressor):
 def test_missing_library(identify, squashfs_of, mocker):
     """Where a library is missing, the image is refused by its name."""
     mocker.patch("ctypes.CDLL", side_effect=OSError)
-    mocker.patch("wlcg_isolate.images.compression._load", lambda library: None)
+    mocker.patch("wlcg_isolate.images.compression._load", return_value=None)
     data = bytearray(squashfs_of({"a": b""}))
     struct.pack_into("<H", data, 20, 6)
     opened = identify(bytes(data))
@@ -263,7 +263,7 @@ def test_replaced_by_a_link(tmp_path, unpack):
         node = look_up(opened.root, "/etc/secret").node
         (place / "etc").rename(place / "old")
         (place / "etc").symlink_to(tmp_path / "outside")
-        with pytest.raises(OSError, match="Not a directory|Too many"):
+        with pytest.raises(OSError, match=r"Not a directory|Too many"):
             opened.root.read(node, 0, 10)
 
 

@@ -101,7 +101,7 @@ def test_no_keys_and_no_signature(files):
 def test_bad_keys(files, key):
     """What is no key is refused."""
     path, place = files(SUMS_minisig=HASHED, k_pub=key)
-    with pytest.raises(ImageFault, match="there is no minisign key|there are no OpenPGP keys"):
+    with pytest.raises(ImageFault, match=r"there is no minisign key|there are no OpenPGP keys"):
         check_list(path, LIST, (f"{place}/k.pub",), 10)
 
 
