@@ -120,16 +120,24 @@ def choose_image(request: Request, policy: Policy, facts: HostFacts) -> tuple[Op
 def looked_at(request: Request, policy: Policy, facts: HostFacts) -> tuple[LookedAt, ...]:
     """
     Give every place that was looked at its verdict, in order; the names that
-    led to no place come first.
+    led to no place come first, and a pull that is refused last.
     """
     on = against(request, policy, facts)
     _, misnamed = candidates(request.image, request.platform, policy, on.node.machine)
     looks = [] if facts.image is None else sorted((*facts.image.others, facts.image), key=lambda look: look.number)
 
-    return (
-        *(LookedAt(request.image or request.platform or "", problem.message) for problem in misnamed),
-        *(LookedAt(look.root.path, verdict(look, on)) for look in looks),
-    )
+    places = [LookedAt(look.root.path, verdict(look, on)) for look in looks]
+    names = {
+        last: [
+            LookedAt(request.image or request.platform or "", problem.message)
+            for problem in misnamed
+            if (problem.kind == "image-pull-refused") == last
+        ]
+        for last in (False, True)
+    }
+    taken = any(place.verdict == "taken" for place in places)
+
+    return (*names[False], *places, *([] if taken else names[True]))
 
 
 def _digest(found: ImageFact) -> Digest:
