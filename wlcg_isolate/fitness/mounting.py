@@ -25,8 +25,8 @@ _MIB = 1 << 20
 #: of it and per thousand of its files.  Measured with Debian images (gzip) on
 #: one core at a time; see docs/explanation/image-files.md.
 _GROWTH = 3.0
-_SECONDS_PER_MIB = 0.02
-_SECONDS_PER_THOUSAND = 0.1
+_SECONDS_PER_MIB = 0.05
+_SECONDS_PER_THOUSAND = 0.3
 
 
 def decide_mount(
