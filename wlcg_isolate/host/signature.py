@@ -7,10 +7,8 @@ gets the keys that policy names, and no other.
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from typing import Any, Optional
 
@@ -91,6 +89,9 @@ def check_sif(path: str, keys: Sequence[str], runtime: Optional[str], place: Opt
 
 
 def _verify(runtime: str, fd: int, keys: bytes, allowed: Sequence[str], seconds: float) -> str:
+    import json
+    import tempfile
+
     with tempfile.TemporaryDirectory(prefix="wlcg-isolate-keys-") as place:
         _write(os.path.join(place, "pgp-public"), keys)
         environ = {"PATH": _PATH, "LC_ALL": "C", "APPTAINER_CONFIGDIR": place, "SINGULARITY_CONFIGDIR": place}
@@ -111,6 +112,8 @@ def _verify(runtime: str, fd: int, keys: bytes, allowed: Sequence[str], seconds:
 
 
 def _gpgv(data: bytes, signature: bytes, keys: bytes, seconds: float) -> None:
+    import tempfile
+
     with tempfile.TemporaryDirectory(prefix="wlcg-isolate-keys-") as place:
         paths = [os.path.join(place, name) for name in ("keys.gpg", "list.sig", "list")]
         for path, content in zip(paths, (keys, signature, data)):

@@ -8,8 +8,6 @@ which it is missing could not run the image either.
 
 from __future__ import annotations
 
-import ctypes
-import lzma
 import zlib
 from collections.abc import Mapping
 from functools import cache
@@ -33,7 +31,7 @@ def decompress(name: str, data: bytes, limit: int) -> bytes:
     """
     try:
         result = _DECODERS[name](data, limit)
-    except (zlib.error, lzma.LZMAError, EOFError, ValueError, MemoryError) as e:
+    except (zlib.error, EOFError, ValueError, MemoryError) as e:
         raise corrupt(f"a block cannot be decompressed: {e}") from e
     if len(result) > limit:
         raise corrupt(f"a block is larger than the {limit} bytes that are allowed")
@@ -55,15 +53,26 @@ def _gzip(data: bytes, limit: int) -> bytes:
 
 
 def _xz(data: bytes, limit: int) -> bytes:
-    return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_LZMA_MEMORY).decompress(data, limit + 1)
+    return _by_lzma("FORMAT_XZ", data, limit)
 
 
 def _lzma(data: bytes, limit: int) -> bytes:
-    return lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=_LZMA_MEMORY).decompress(data, limit + 1)
+    return _by_lzma("FORMAT_ALONE", data, limit)
+
+
+def _by_lzma(form: str, data: bytes, limit: int) -> bytes:
+    import lzma
+
+    try:
+        return lzma.LZMADecompressor(getattr(lzma, form), memlimit=_LZMA_MEMORY).decompress(data, limit + 1)
+    except lzma.LZMAError as e:
+        raise ValueError(str(e)) from e
 
 
 @cache
 def _load(library: str) -> object:
+    import ctypes
+
     try:
         return ctypes.CDLL(library)
     except OSError:
@@ -80,6 +89,8 @@ def _function(name: str, symbol: str) -> Callable[..., int]:
 
 
 def _zstd(data: bytes, limit: int) -> bytes:
+    import ctypes
+
     function = _function("zstd", "ZSTD_decompress")
     size = ctypes.c_size_t
     function.argtypes, function.restype = (ctypes.c_char_p, size, ctypes.c_char_p, size), size  # type: ignore[attr-defined]
@@ -93,6 +104,8 @@ def _zstd(data: bytes, limit: int) -> bytes:
 
 
 def _lz4(data: bytes, limit: int) -> bytes:
+    import ctypes
+
     buffer = ctypes.create_string_buffer(limit)
     length = _function("lz4", "LZ4_decompress_safe")(data, buffer, len(data), limit)
     if length < 0:
@@ -102,6 +115,8 @@ def _lz4(data: bytes, limit: int) -> bytes:
 
 
 def _lzo(data: bytes, limit: int) -> bytes:
+    import ctypes
+
     buffer, length = ctypes.create_string_buffer(limit), ctypes.c_size_t(limit)
     function = _function("lzo", "lzo1x_decompress_safe")
     if function(data, ctypes.c_size_t(len(data)), buffer, ctypes.byref(length), None) != 0:

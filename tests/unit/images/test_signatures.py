@@ -10,7 +10,6 @@ The keys and signatures of minisign were made by minisign 0.11::
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 
 import pytest
@@ -127,11 +126,6 @@ def gpg(tmp_path_factory):
     subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "all"], check=True)
 
 
-def _needs_gpg():
-    return pytest.mark.skipif(not (shutil.which("gpg") and shutil.which("gpgv")), reason="there is no gpg")
-
-
-@_needs_gpg()
 @pytest.mark.parametrize("armour", [True, False], ids=["armoured", "binary"])
 def test_openpgp(files, gpg, armour):
     """Signatures of gpg are good, with keys and signatures in either form."""
@@ -144,7 +138,6 @@ def test_openpgp(files, gpg, armour):
         check_list(path, LIST + b"x", (f"{place}/k.pub",), 30)
 
 
-@_needs_gpg()
 def test_fingerprints(gpg):
     """The fingerprint of a key is the one that gpg tells."""
     listed = gpg("--with-colons", "--fingerprint").decode()
@@ -153,7 +146,6 @@ def test_fingerprints(gpg):
     assert [expected.lower()] == openpgp.fingerprints(openpgp.binary_keys(gpg("--export", "--armor")))
 
 
-@_needs_gpg()
 def test_key_of_somebody_else(files, gpg):
     """A good signature by another key does not count."""
     path, place = files(SUMS_asc=gpg("--detach-sign", data=LIST), k_pub=KEY)
