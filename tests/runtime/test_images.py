@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import tarfile
@@ -251,3 +252,33 @@ def test_pull(request_for, image, tmp_path):
     assert "success" == outcome.kind, outcome.message
     assert Path(image("tiny"), "etc/os-release").read_bytes() == (tmp_path / "out").read_bytes()
     assert [] == os.listdir(tmp_path / "work")
+
+
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "publish-an-image.md"
+
+
+def test_guide(cli, image, squashfs_tool, tmp_path):
+    """The guide's commands make the same file twice, and a descriptor that runs as tree and as file."""
+    blocks = re.findall(r"<!-- test: publish -->\n```sh\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    tree = tmp_path / "tree"
+    shutil.copytree(image("tiny"), tree, symlinks=True)
+    digests = set()
+    for out in (tmp_path / "one", tmp_path / "two"):
+        out.mkdir()
+        environ = {
+            "PATH": f"{Path(squashfs_tool('mksquashfs')).parent}:/usr/bin:/bin",
+            "TREE": str(tree), "OUT": str(out), "NAME": "tiny", "REFERENCE": "tiny:1",
+        }  # fmt: skip
+        subprocess.run(["sh", "-euc", "".join(blocks)], env=environ, check=True)
+        digests.add((out / "SHA256SUMS").read_text())
+        os.utime(tree / "etc")
+    reference = tmp_path / "one" / "tiny.sqfs.image.json"
+    as_tree = cli.run("--image", reference)
+    tree.rename(tmp_path / "gone")
+    as_file = cli.run("--image", reference)
+
+    assert 3 == len(blocks)
+    assert 1 == len(digests)
+    assert ["tree", "squashfs"] == [ran.records[-2]["wlcg.image.form"] for ran in (as_tree, as_file)]
+    assert [str(reference), str(tmp_path / "one" / "SHA256SUMS")] == as_file.records[-2]["wlcg.image.verified_by"]
+    assert [0, 0] == [as_tree.status, as_file.status]
