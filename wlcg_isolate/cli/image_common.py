@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterator
 
 import attrs
 
@@ -49,7 +50,7 @@ def facts_of(request: Request, policy: Policy, node: Node) -> HostFacts:
     """
     Look at the image of *request*, for a node that may be another one.
     """
-    paths = look_at_all(policy.image_allowed_roots, policy.touch_seconds)
+    paths = look_at_all(_places(policy), policy.touch_seconds)
 
     return HostFacts(
         hostname="",
@@ -64,6 +65,11 @@ def facts_of(request: Request, policy: Policy, node: Node) -> HostFacts:
         paths=paths,
         node=node,
     )
+
+
+def _places(policy: Policy) -> Iterator[str]:
+    yield from (root for roots in policy.roots_of_all() for root in roots)
+    yield from policy.bind_forbidden_sources
 
 
 def path_of(reference: str, policy: Policy) -> str:

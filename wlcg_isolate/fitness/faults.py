@@ -7,12 +7,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from wlcg_isolate._values import is_below
 from wlcg_isolate.errors import Problem
 from wlcg_isolate.host.facts import HostFacts, ImageFact
-from wlcg_isolate.host.image import RUNNABLE, spelled_roots
+from wlcg_isolate.host.image import RUNNABLE
 from wlcg_isolate.host.node import of_facts
 from wlcg_isolate.images.misfit import Node, misfits
+from wlcg_isolate.images.places import Resolved, misplaced
 from wlcg_isolate.policy import Policy
 from wlcg_isolate.request import Request
 
@@ -28,13 +28,13 @@ class Against(NamedTuple):
 
         node: What the image must fit.
 
-        roots: Directories where images may be.
+        resolved: Follows the links of a path, as far as that is known.
     """
 
     request: Request
     policy: Policy
     node: Node
-    roots: tuple[str, ...]
+    resolved: Resolved
 
 
 def against(request: Request, policy: Policy, facts: HostFacts) -> Against:
@@ -43,7 +43,7 @@ def against(request: Request, policy: Policy, facts: HostFacts) -> Against:
     """
     node = of_facts(facts.node, facts.machine, facts.kernel)
 
-    return Against(request, policy, node, spelled_roots(policy, facts.paths))
+    return Against(request, policy, node, facts.resolved)
 
 
 def faults(found: ImageFact, on: Against) -> Iterator[Problem]:
@@ -78,14 +78,8 @@ def faults(found: ImageFact, on: Against) -> Iterator[Problem]:
 
 def _content_faults(found: ImageFact, on: Against) -> Iterator[Problem]:
     path = found.root.path
-    place, allowed = found.root.resolved, on.policy.image_allowed_roots
-    if place is not None and not any(is_below(place, root) for root in on.roots):
-        yield Problem(
-            kind="image-not-allowed",
-            message=f"{place} lies below none of {', '.join(allowed) or 'no directory at all'}",
-            origin="image.allowed_roots",
-            advice="use an image that site and experiment both allow",
-        )
+    if found.root.resolved is not None:
+        yield from misplaced(found.root.resolved, found.requested, on.policy, on.resolved)
     if found.fault is not None:
         kind, reason = found.fault
         yield Problem(

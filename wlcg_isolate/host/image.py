@@ -24,14 +24,16 @@ from wlcg_isolate.host.runtimes import RUNTIME_ENVIRON
 from wlcg_isolate.host.touch import look_at, within
 from wlcg_isolate.images import sums
 from wlcg_isolate.images.catalogue import Candidate, candidates
-from wlcg_isolate.images.contents import read_contents
+from wlcg_isolate.images.contents import locales, read_contents
 from wlcg_isolate.images.fault import ImageFault
 from wlcg_isolate.images.identify import Opened, open_image
 from wlcg_isolate.images.misfit import Node, misfits
+from wlcg_isolate.images.places import misplaced
 from wlcg_isolate.images.rootfs import look_up
 from wlcg_isolate.images.tree import Entry, Tree
 from wlcg_isolate.policy import Policy
 from wlcg_isolate.request import Request
+from wlcg_isolate.variables import may_pass, paths_of_interest
 
 #: Forms that the runtime can make a container of.
 RUNNABLE = ("tree", "sif", "squashfs")
@@ -43,7 +45,16 @@ class _On(NamedTuple):
     """
 
     node: Node
-    roots: tuple[str, ...]
+    policy: Policy
+    paths: Mapping[str, PathFact]
+
+    def resolved(self, path: str) -> str:
+        """
+        Follow the links of a path, as far as that is known.
+        """
+        fact = self.paths.get(path)
+
+        return path if fact is None or fact.resolved is None else fact.resolved
 
 
 def look_at_image(
@@ -79,7 +90,7 @@ def look_at_image(
         The look at what is to be taken, or at what comes nearest, with all
         others; None when there is no place to look at.
     """
-    on = _On(node, spelled_roots(policy, paths))
+    on = _On(node, policy, paths)
     looks: list[ImageFact] = []
     places, _ = candidates(request.image, request.platform, policy, node.machine)
     todo = list(reversed(places))
@@ -121,20 +132,10 @@ def _is_enough(fact: ImageFact, on: _On) -> bool:
         return False
 
     return (
-        any(is_below(fact.root.resolved, root) for root in on.roots)
+        not any(misplaced(fact.root.resolved, "", on.policy, on.resolved))
         and fact.contents.shell
         and not any(misfits(fact.root.path, fact.contents, on.node))
     )
-
-
-def spelled_roots(policy: Policy, paths: Mapping[str, PathFact]) -> tuple[str, ...]:
-    """
-    List the directories where policy allows images, also by where they
-    really are.
-    """
-    found = [paths[root].resolved for root in policy.image_allowed_roots if root in paths]
-
-    return (*policy.image_allowed_roots, *(root for root in found if root is not None))
 
 
 def _look(place: Candidate, request: Request, policy: Policy) -> tuple[ImageFact, list[Candidate]]:
@@ -202,6 +203,7 @@ def _read(fact: ImageFact, opened: Opened, request: Request, policy: Policy) -> 
             "/tmp",
             "/var/tmp",
             *(bind.target for bind in (*policy.bind_default, *request.binds)),
+            *paths_of_interest(os.environ, request, policy),
         )
     )
 
@@ -210,7 +212,17 @@ def _read(fact: ImageFact, opened: Opened, request: Request, policy: Policy) -> 
         contents=contents,
         machine=None if contents is None else contents.machine,
         targets={path: look_inside(root, path) for path in wanted},
+        locales=tuple(locales(root)) if _wants_locales(request, policy) else None,
     )
+
+
+def _wants_locales(request: Request, policy: Policy) -> bool:
+    """
+    Tell whether a variable may pass that names a locale.
+    """
+    names = [name for name in os.environ if name in ("LANG", "LANGUAGE") or name.startswith("LC_")]
+
+    return any(may_pass(name, request, policy) for name in names)
 
 
 class _MovedCvmfs(Tree):
