@@ -73,7 +73,7 @@ def policy_problems(request: Request, policy: Policy, facts: HostFacts) -> Itera
     in image, binds and environment.
     """
     for name in policy.cvmfs_repositories:
-        fact = facts.paths.get(repository_path(name))
+        fact = facts.paths.get(policy.on_node(repository_path(name)))
         if fact is None or not fact.present or not fact.readable:
             reason = "nobody looked" if fact is None else fact.reason or "cannot be read"
             yield Problem(

@@ -111,7 +111,7 @@ def decide_binds(
     problems = [*_own_problems(workdir, policy, facts)]
     wanted = sorted(_in_order(request, policy), key=lambda bind: bind.target.count("/"))
     for bind in wanted:
-        source = normal_path(os.path.join(workdir, bind.source))
+        source = policy.on_node(normal_path(os.path.join(workdir, bind.source)))
         verdict = _judge(bind, source, facts, mounted, policy)
         if isinstance(verdict, Problem) and not bind.required:
             verdict = _decision(bind, source, "skip", verdict.message)

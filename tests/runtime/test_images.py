@@ -282,3 +282,25 @@ def test_guide(cli, image, squashfs_tool, tmp_path):
     assert ["tree", "squashfs"] == [ran.records[-2]["wlcg.image.form"] for ran in (as_tree, as_file)]
     assert [str(reference), str(tmp_path / "one" / "SHA256SUMS")] == as_file.records[-2]["wlcg.image.verified_by"]
     assert [0, 0] == [as_tree.status, as_file.status]
+
+
+def test_cvmfs_elsewhere(request_for, image, tmp_path):
+    """An image on a CVMFS that is mounted elsewhere runs, and the payload finds CVMFS where it belongs."""
+    root = tmp_path / "cvmfs"
+    flat = root / "unpacked.cern.ch" / ".flat" / "ab"
+    flat.mkdir(parents=True)
+    digest = "ab" + "0" * 62
+    shutil.copytree(image("tiny"), flat / digest, symlinks=True)
+    place = root / "unpacked.cern.ch" / "registry.hub.docker.com" / "grid"
+    place.mkdir(parents=True)
+    (place / "tiny:1").symlink_to(f"/cvmfs/unpacked.cern.ch/.flat/ab/{digest}")
+    policy = Policy(cvmfs_root=str(root))
+    request = attrs.evolve(
+        request_for("cat", f"/cvmfs/unpacked.cern.ch/.flat/ab/{digest}/etc/group"), image="grid/tiny:1"
+    )
+    plan = make_plan(request, policy)
+
+    assert (str(flat / digest), "config", digest) == (
+        plan.image.resolved_path, plan.image.digest.kind, plan.image.digest.value,
+    )  # fmt: skip
+    assert 0 == launch.start(plan).wait().exit_code

@@ -344,3 +344,13 @@ def test_warnings_reach_the_plan(planned):
     policy = merge([Layer(name="experiment", values={"payload.grace_seconds": 99.0})])
 
     assert ["payload.grace_seconds: experiment asks for 99, where 10 is the most"] == list(planned(policy).warnings)
+
+
+def test_cvmfs_elsewhere(planned, present):
+    """Where CVMFS is elsewhere, binds of it come from there, to where payloads look for it."""
+    paths = {"/scratch/cvmfs": present("/scratch/cvmfs")}
+    binds = {
+        bind.target: bind.source for bind in planned({"cvmfs_root": "/scratch/cvmfs"}, given={"paths": paths}).binds
+    }
+
+    assert "/scratch/cvmfs" == binds["/cvmfs"]

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 
 import attrs
 
+from wlcg_isolate._values import normal_path
 from wlcg_isolate.errors import PlanError, Problem
 from wlcg_isolate.fitness import choose_image
 from wlcg_isolate.host import HostFacts
-from wlcg_isolate.host.image import look_at_image
+from wlcg_isolate.host.image import look_at_image, look_at_place
 from wlcg_isolate.host.node import read_node
-from wlcg_isolate.host.touch import look_at_all
+from wlcg_isolate.host.touch import look_at_all, within
 from wlcg_isolate.images.fault import ImageFault
 from wlcg_isolate.images.misfit import Node
 from wlcg_isolate.policy import Policy, load_policy
@@ -85,7 +86,11 @@ def path_of(reference: str, policy: Policy) -> str:
     """
     request = request_of(reference)
     if (request.image or "").startswith("/"):
-        return os.path.realpath(request.image or "")
+        path = policy.on_node(normal_path(request.image or ""))
+        found = within(policy.touch_seconds(path), lambda: look_at_place(path, policy.cvmfs_root))
+        if found is None:
+            raise PlanError([problem_of(ImageFault("image-no-answer", "it gives no answer"), path)])
+        return found.resolved or path
     facts = facts_of(request, policy, read_node())
     image, problems = choose_image(request, policy, facts)
     if image is None:

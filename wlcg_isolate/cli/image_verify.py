@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import os
-import stat
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ from wlcg_isolate.cli.output import print_json, report, report_error, table
 from wlcg_isolate.cli.progress import Progress
 from wlcg_isolate.errors import IsolateError, PlanError, Problem
 from wlcg_isolate.host.proving import prove_file
+from wlcg_isolate.host.touch import look_at, within
 from wlcg_isolate.images.proof import Proof
 from wlcg_isolate.policy import Policy
 
@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
             image_checksum_files=(*map(os.path.abspath, options.sums), *policy.image_checksum_files),
             image_signature_keys=(*map(os.path.abspath, options.key), *policy.image_signature_keys),
         )
-        paths = [_file(path_of(image, policy)) for image in options.images]
+        paths = [_file(path_of(image, policy), policy) for image in options.images]
     except IsolateError as error:
         report_error(error)
         return 1
@@ -62,18 +62,18 @@ def main(argv: Sequence[str]) -> int:
     return 0 if all(row["verdict"] == "verified" for row in rows) else 1
 
 
-def _file(path: str) -> str:
-    try:
-        mode = os.stat(path).st_mode
-        fault = "" if stat.S_ISREG(mode) else "it is no file; a tree on CVMFS is verified by CVMFS itself"
-        kind = "image-form-unsupported"
-    except OSError as e:
-        fault, kind = e.strerror or str(e), "image-missing" if isinstance(e, FileNotFoundError) else "image-unreadable"
-    if fault:
-        problem = Problem(kind=kind, message=f"{path}: {fault}", origin=path, advice="name an image file")
-        raise PlanError([problem])
+def _file(path: str, policy: Policy) -> str:
+    found = within(policy.touch_seconds(path), lambda: look_at(path))
+    if found is None:
+        kind, fault = "image-no-answer", "it gives no answer"
+    elif not found.present:
+        kind, fault = "image-missing" if found.state == "missing" else "image-unreadable", found.reason
+    elif found.kind != "file":
+        kind, fault = "image-form-unsupported", "it is no file; a tree on CVMFS is verified by CVMFS itself"
+    else:
+        return path
 
-    return path
+    raise PlanError([Problem(kind=kind, message=f"{path}: {fault}", origin=path, advice="name an image file")])
 
 
 def _verify(paths: Sequence[str], policy: Policy, jobs: int, *, again: bool) -> list[dict[str, Any]]:

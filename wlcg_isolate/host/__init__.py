@@ -124,7 +124,7 @@ def _paths_of_interest(request: Request, policy: Policy, cwd: Optional[str]) -> 
         yield workdir
         yield from (os.path.join(workdir, name) for name in ("tmp", "var_tmp"))
     binds = (*policy.bind_default, *request.binds)
-    places = [(bind.target, normal_path(os.path.join(workdir or "/", bind.source))) for bind in binds]
+    places = [(bind.target, policy.on_node(normal_path(os.path.join(workdir or "/", bind.source)))) for bind in binds]
     yield from (source for _, source in places)
     if workdir is not None:
         places.append((policy.container_workdir, workdir))
@@ -136,7 +136,7 @@ def _paths_of_interest(request: Request, policy: Policy, cwd: Optional[str]) -> 
     # What policy forbids is compared by where it really is.
     yield from (root for roots in policy.roots_of_all() for root in roots)
     yield from (*policy.bind_forbidden_sources, *policy.bind_read_only)
-    yield from (repository_path(name) for name in policy.cvmfs_repositories)
+    yield from (policy.on_node(repository_path(name)) for name in policy.cvmfs_repositories)
     yield from paths_of_interest(os.environ, request, policy)
     yield from credential_files(request, os.environ)
     yield from (path for path in (policy.runtime_tmpdir, policy.runtime_cachedir) if path is not None)

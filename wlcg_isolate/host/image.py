@@ -161,7 +161,7 @@ def _look(place: Candidate, request: Request, policy: Policy) -> tuple[ImageFact
 def _look_into(
     place: Candidate, empty: ImageFact, request: Request, policy: Policy
 ) -> tuple[ImageFact, list[Candidate]]:
-    root = _look_at(place.path, policy.cvmfs_root)
+    root = look_at_place(place.path, policy.cvmfs_root)
     fact = attrs.evolve(empty, root=root)
     if not root.present or not root.readable or root.resolved is None:
         return fact, []
@@ -243,7 +243,10 @@ class _MovedCvmfs(Tree):
         return self._cvmfs_root + goal[len("/cvmfs") :] if is_below(goal, "/cvmfs") else goal
 
 
-def _look_at(path: str, cvmfs_root: str) -> PathFact:
+def look_at_place(path: str, cvmfs_root: str) -> PathFact:
+    """
+    Look at a path, following links as CVMFS is mounted on this node.
+    """
     if cvmfs_root == "/cvmfs":
         return look_at(path)
     try:

@@ -42,7 +42,9 @@ def prove_file(path: str, policy: Policy, *, again: bool = False, progress: Opti
         asking = attrs.evolve(asking, image_verified_directory=_NOWHERE)
     request = Request(payload=Payload(command=("true",)))
 
-    return _prove_now(path, (), None, request, asking, (), progress)
+    found = within(policy.image_verify_seconds, lambda: _prove_now(path, (), None, request, asking, (), progress))
+
+    return _silent(policy) if found is None else found
 
 
 def prove_image(fact: ImageFact, request: Request, policy: Policy, runtimes: Sequence[RuntimeFact]) -> proof.Proof:
@@ -61,11 +63,14 @@ def prove_image(fact: ImageFact, request: Request, policy: Policy, runtimes: Seq
     path = fact.root.resolved or fact.root.path
     names = tuple(_other_names(fact))
     found = within(policy.image_verify_seconds, lambda: _prove_now(path, names, fact.form, request, policy, runtimes))
-    if found is not None:
-        return found
-    seconds = policy.image_verify_seconds
 
-    return proof.Proof(verdict="failed", kind="image-unverified", reason=f"it gives no answer within {seconds:g} s")
+    return _silent(policy) if found is None else found
+
+
+def _silent(policy: Policy) -> proof.Proof:
+    reason = f"it gives no answer within {policy.image_verify_seconds:g} s"
+
+    return proof.Proof(verdict="failed", kind="image-unverified", reason=reason)
 
 
 def _other_names(fact: ImageFact) -> Iterator[str]:

@@ -18,7 +18,7 @@ from typing import Optional, Union
 
 import attrs
 
-from wlcg_isolate._values import is_below, normal_path
+from wlcg_isolate._values import normal_path
 from wlcg_isolate.errors import Problem
 from wlcg_isolate.images.names import Reference, parse_reference
 from wlcg_isolate.platforms import Platform, canonical_os, parse_platform, spell_architecture
@@ -124,7 +124,7 @@ def _of_name(name: str, policy: Policy, machine: str, option: str) -> Iterator[U
     if isinstance(reference, Problem):
         yield reference
     elif reference.kind == "path":
-        yield Candidate(path=on_node(normal_path(name), policy), reference=name, source="request")
+        yield Candidate(path=policy.on_node(normal_path(name)), reference=name, source="request")
     elif reference.kind == "name" or option == "--platform":
         yield Problem(
             kind="image-unknown",
@@ -198,7 +198,7 @@ def _of_policy(
         usable = architecture == wanted
         for spelled in _spelled(path, architecture, policy):
             yield Candidate(
-                path=on_node(normal_path(spelled), policy),
+                path=policy.on_node(normal_path(spelled)),
                 reference=name,
                 source="image.names",
                 architecture=None if isinstance(value, str) else architecture,
@@ -247,7 +247,7 @@ def _searched(reference: Reference, policy: Policy, machine: str) -> Iterator[Ca
             filled = layout.replace("{registry}", registry).replace("{repository}", repository)
             for path in _spelled(filled.replace("{tag}", tag), architecture, policy):
                 yield Candidate(
-                    path=on_node(normal_path(path), policy),
+                    path=policy.on_node(normal_path(path)),
                     reference=reference.text,
                     source="image.search",
                     architecture=architecture if "arch}" in layout else None,
@@ -271,13 +271,3 @@ def _no_digests(name: str) -> Problem:
         origin="--image",
         advice="add the tag, or name the path of the image",
     )
-
-
-def on_node(path: str, policy: Policy) -> str:
-    """
-    Return where a path is on a node whose CVMFS is not at ``/cvmfs``.
-    """
-    if policy.cvmfs_root != "/cvmfs" and is_below(path, "/cvmfs"):
-        return policy.cvmfs_root + path[len("/cvmfs") :]
-
-    return path

@@ -13,7 +13,7 @@ from typing import Optional
 
 import attrs
 
-from wlcg_isolate._values import as_mapping, as_tuple
+from wlcg_isolate._values import as_mapping, as_tuple, is_below
 from wlcg_isolate.errors import PolicyError, Problem
 from wlcg_isolate.policy import checks
 from wlcg_isolate.policy.image_keys import ImageKeys
@@ -253,6 +253,15 @@ class Policy(ImageKeys):
         Return the deadline in seconds for one look at *path*.
         """
         return deadline_of(path, self.host_network_file_systems, self.host_touch_seconds)
+
+    def on_node(self, path: str) -> str:
+        """
+        Return where a path is on a node whose CVMFS is not at ``/cvmfs``.
+        """
+        if self.cvmfs_root != "/cvmfs" and is_below(path, "/cvmfs"):
+            return self.cvmfs_root + path[len("/cvmfs") :]
+
+        return path
 
     def roots_of_all(self) -> tuple[tuple[str, ...], ...]:
         """
