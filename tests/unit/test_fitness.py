@@ -12,9 +12,8 @@ from wlcg_isolate.fitness.mounting import decide_mount
 from wlcg_isolate.host import PathFact, TargetFact
 from wlcg_isolate.images.catalogue import Candidate
 from wlcg_isolate.images.contents import Contents
-from wlcg_isolate.images.digests import Digest
+from wlcg_isolate.images.digests import Digest, Proof
 from wlcg_isolate.images.misfit import Node
-from wlcg_isolate.images.proof import Proof
 
 
 def look(state, **more):

@@ -19,7 +19,7 @@ from wlcg_isolate.cli.progress import Progress
 from wlcg_isolate.errors import IsolateError, PlanError, Problem
 from wlcg_isolate.host.proving import prove_file
 from wlcg_isolate.host.touch import look_at, within
-from wlcg_isolate.images.proof import Proof
+from wlcg_isolate.images.digests import Proof
 from wlcg_isolate.policy import Policy
 
 _EPILOG = """\

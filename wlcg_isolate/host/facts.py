@@ -14,8 +14,8 @@ import attrs
 from wlcg_isolate._values import as_mapping, as_tuple
 from wlcg_isolate.images.catalogue import Candidate
 from wlcg_isolate.images.contents import Contents
+from wlcg_isolate.images.digests import Proof
 from wlcg_isolate.images.misfit import Node
-from wlcg_isolate.images.proof import Proof
 
 
 @attrs.frozen(kw_only=True)

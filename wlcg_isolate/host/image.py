@@ -16,13 +16,10 @@ from typing import NamedTuple, Optional
 import attrs
 
 from wlcg_isolate._values import is_below
-from wlcg_isolate.host import signature
 from wlcg_isolate.host.facts import ImageFact, PathFact, RuntimeFact
-from wlcg_isolate.host.proving import prove_image
 from wlcg_isolate.host.rootfs import look_inside
 from wlcg_isolate.host.runtimes import RUNTIME_ENVIRON
 from wlcg_isolate.host.touch import look_at, within
-from wlcg_isolate.images import sums
 from wlcg_isolate.images.catalogue import Candidate, candidates
 from wlcg_isolate.images.contents import locales, read_contents
 from wlcg_isolate.images.fault import ImageFault
@@ -34,6 +31,9 @@ from wlcg_isolate.images.tree import Entry, Tree
 from wlcg_isolate.policy import Policy
 from wlcg_isolate.request import Request
 from wlcg_isolate.variables import may_pass, paths_of_interest
+
+#: How the name of a descriptor ends.
+_DESCRIPTOR = ".image.json"
 
 #: Forms that the runtime can make a container of.
 RUNNABLE = ("tree", "sif", "squashfs")
@@ -108,6 +108,8 @@ def look_at_image(
     if best.form in ("sif", "squashfs", "ext3") and best.root.resolved is not None:
         best = _of_file(best, policy, policy.runtime_tmpdir or workdir)
         if prove and best.fault is None:
+            from wlcg_isolate.host.proving import prove_image
+
             best = attrs.evolve(best, proof=prove_image(best, request, policy, runtimes))
 
     return attrs.evolve(best, others=others)
@@ -165,7 +167,7 @@ def _look_into(
     fact = attrs.evolve(empty, root=root)
     if not root.present or not root.readable or root.resolved is None:
         return fact, []
-    if place.path.endswith(sums.DESCRIPTOR) and root.kind == "file":
+    if place.path.endswith(_DESCRIPTOR) and root.kind == "file":
         return _read_descriptor(fact, place, policy)
     try:
         with open_image(root.resolved) as opened:
@@ -258,6 +260,9 @@ def look_at_place(path: str, cvmfs_root: str) -> PathFact:
 
 
 def _read_descriptor(fact: ImageFact, place: Candidate, policy: Policy) -> tuple[ImageFact, list[Candidate]]:
+    from wlcg_isolate.host import signature
+    from wlcg_isolate.images import sums
+
     path = fact.root.resolved or place.path
     fact = attrs.evolve(fact, form="descriptor")
     try:

@@ -14,7 +14,7 @@ from wlcg_isolate.host import signature
 from wlcg_isolate.host.facts import ImageFact, RuntimeFact
 from wlcg_isolate.host.touch import within
 from wlcg_isolate.images import proof
-from wlcg_isolate.images.digests import Progress
+from wlcg_isolate.images.digests import Progress, Proof
 from wlcg_isolate.images.fault import ImageFault
 from wlcg_isolate.policy import Policy
 from wlcg_isolate.request import Payload, Request
@@ -23,7 +23,7 @@ from wlcg_isolate.request import Payload, Request
 _NOWHERE = "/dev/null/nowhere"
 
 
-def prove_file(path: str, policy: Policy, *, again: bool = False, progress: Optional[Progress] = None) -> proof.Proof:
+def prove_file(path: str, policy: Policy, *, again: bool = False, progress: Optional[Progress] = None) -> Proof:
     """
     Compare one file with all checksums that policy and its neighbours know.
 
@@ -47,7 +47,7 @@ def prove_file(path: str, policy: Policy, *, again: bool = False, progress: Opti
     return _silent(policy) if found is None else found
 
 
-def prove_image(fact: ImageFact, request: Request, policy: Policy, runtimes: Sequence[RuntimeFact]) -> proof.Proof:
+def prove_image(fact: ImageFact, request: Request, policy: Policy, runtimes: Sequence[RuntimeFact]) -> Proof:
     """
     Verify the image file that a plan would use.
 
@@ -67,10 +67,10 @@ def prove_image(fact: ImageFact, request: Request, policy: Policy, runtimes: Seq
     return _silent(policy) if found is None else found
 
 
-def _silent(policy: Policy) -> proof.Proof:
+def _silent(policy: Policy) -> Proof:
     reason = f"it gives no answer within {policy.image_verify_seconds:g} s"
 
-    return proof.Proof(verdict="failed", kind="image-unverified", reason=reason)
+    return Proof(verdict="failed", kind="image-unverified", reason=reason)
 
 
 def _other_names(fact: ImageFact) -> Iterator[str]:
@@ -87,7 +87,7 @@ def _prove_now(
     policy: Policy,
     runtimes: Sequence[RuntimeFact],
     progress: Optional[Progress] = None,
-) -> proof.Proof:
+) -> Proof:
     def check(place: str, data: bytes) -> None:
         signature.check_list(place, data, policy.image_signature_keys, policy.image_verify_seconds)
 
@@ -98,8 +98,8 @@ def _prove_now(
             place = policy.image_verified_directory.replace("{uid}", str(os.geteuid()))
             signature.check_sif(path, policy.image_sif_keys, runtime, place, policy.image_verify_seconds)
     except ImageFault as fault:
-        return proof.Proof(verdict="failed", reason=fault.reason, kind=fault.kind)
+        return Proof(verdict="failed", reason=fault.reason, kind=fault.kind)
     except OSError as e:
-        return proof.Proof(verdict="failed", reason=e.strerror or str(e), kind="image-unverified")
+        return Proof(verdict="failed", reason=e.strerror or str(e), kind="image-unverified")
 
     return proof.prove(path, known, policy, os.geteuid(), progress)

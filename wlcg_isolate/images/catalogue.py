@@ -14,15 +14,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Optional, Union
+from typing import TYPE_CHECKING, Optional, Union
 
 import attrs
 
 from wlcg_isolate._values import normal_path
 from wlcg_isolate.errors import Problem
-from wlcg_isolate.images.names import Reference, parse_reference
 from wlcg_isolate.platforms import Platform, canonical_os, parse_platform, spell_architecture
 from wlcg_isolate.policy import Policy
+
+if TYPE_CHECKING:
+    from wlcg_isolate.images.names import Reference
 
 #: What an x86_64 kernel starts as well.
 RUNS_ALSO: Mapping[str, tuple[str, ...]] = {"x86_64": ("i686",), "i686": ()}
@@ -120,6 +122,11 @@ def _of_name(name: str, policy: Policy, machine: str, option: str) -> Iterator[U
         key, wanted = known
         yield from _of_policy(name, key, wanted or machine, policy, (machine, option))
         return
+    if name.startswith("/") and ".." not in name:
+        yield Candidate(path=policy.on_node(normal_path(name)), reference=name, source="request")
+        return
+    from wlcg_isolate.images.names import parse_reference
+
     reference = parse_reference(name)
     if isinstance(reference, Problem):
         yield reference

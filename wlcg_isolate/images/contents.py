@@ -4,7 +4,6 @@ What is inside an image: the system, what it needs, what it offers.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any, Optional
@@ -162,6 +161,8 @@ def describe(root: Root) -> dict[str, Any]:
         (variables that the image sets, as its scripts have them) and
         ``labels``.
     """
+    import json
+
     labels = {}
     try:
         found = json.loads(_text(root, "/.singularity.d/labels.json") or "{}")

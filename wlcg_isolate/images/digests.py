@@ -8,7 +8,6 @@ things.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import time
@@ -55,6 +54,38 @@ class Digest:
     value: Optional[str] = None
 
 
+@attrs.frozen(kw_only=True)
+class Proof:
+    """
+    What was found out about the identity of an image file.
+
+    Attributes:
+        verdict: ``"verified"`` (a known checksum holds), ``"mismatch"``,
+            ``"unlisted"`` (none is known), or ``"failed"`` (it could not be
+            found out).
+
+        digest: The file's checksum, where it was made.
+
+        identity: The file that was examined.
+
+        sources: Who knew the checksum.
+
+        reason: Words for a person, when it is not verified.
+
+        kind: Kind of the problem, when it failed.
+
+        remembered: Whether the checksum had been made before.
+    """
+
+    verdict: str
+    digest: Digest = attrs.field(factory=Digest)
+    identity: Optional[Identity] = None
+    sources: tuple[str, ...] = ()
+    reason: str = ""
+    kind: str = ""
+    remembered: bool = False
+
+
 def digest_of_path(path: str) -> Digest:
     """
     Read the digest that a publisher put into a resolved path.
@@ -96,6 +127,8 @@ def hash_open(fd: int, seconds: float, progress: Optional[Progress] = None) -> s
 
         OSError: It cannot be read.
     """
+    import hashlib
+
     deadline = time.monotonic() + seconds
     result = hashlib.sha256()
     buffer = bytearray(_PIECE)
@@ -118,3 +151,13 @@ def hash_open(fd: int, seconds: float, progress: Optional[Progress] = None) -> s
 
 def _read_ahead(fd: int, at: int) -> None:
     os.posix_fadvise(fd, at, 2 * _AHEAD, os.POSIX_FADV_WILLNEED)
+
+
+def is_same(path: str, identity: Identity) -> bool:
+    """
+    Tell whether the file at *path* still is the one with *identity*.
+    """
+    try:
+        return identity_of(os.stat(path, follow_symlinks=False)) == identity
+    except OSError:
+        return False

@@ -13,12 +13,9 @@ from typing import Optional
 
 import attrs
 
-from wlcg_isolate.images import metadata, sif
-from wlcg_isolate.images.compression import available
 from wlcg_isolate.images.fault import ImageFault
 from wlcg_isolate.images.rootfs import Root
 from wlcg_isolate.images.source import Source
-from wlcg_isolate.images.squashfs import Squashfs
 from wlcg_isolate.images.tree import Tree
 
 #: The superblock of ext2 to ext4: where it is, its magic number in it, and
@@ -116,6 +113,9 @@ def _directory(path: str) -> Opened:
 def _file(source: Source) -> Opened:
     if source.size == 0:
         return Opened(form="unknown", note="it is empty", fault=ImageFault("image-corrupt", "it is empty"), size=0)
+    # A tree needs none of this.
+    from wlcg_isolate.images import metadata, sif
+
     head = source.head(2048)
     for start in (0, _LAUNCH_LINE):
         if head[start : start + 4] == metadata.MAGIC:
@@ -140,6 +140,9 @@ def _has_journal(head: bytes) -> bool:
 
 
 def _squashfs(source: Source, so_far: Opened) -> Opened:
+    from wlcg_isolate.images.compression import available
+    from wlcg_isolate.images.squashfs import Squashfs
+
     try:
         root = Squashfs(source)
         name = root.metadata.compression
@@ -157,6 +160,8 @@ def _squashfs(source: Source, so_far: Opened) -> Opened:
 
 
 def _sif(source: Source) -> Opened:
+    from wlcg_isolate.images import sif
+
     so_far = Opened(form="sif", size=source.size)
     try:
         index = sif.read_sif(source)

@@ -17,48 +17,14 @@ import os
 from collections.abc import Iterator
 from typing import Callable, NamedTuple, Optional
 
-import attrs
-
 from wlcg_isolate._values import is_below
 from wlcg_isolate.images import sums, verified
-from wlcg_isolate.images.digests import Digest, Identity, Progress, identity_of
+from wlcg_isolate.images.digests import Digest, Progress, Proof, identity_of
 from wlcg_isolate.images.fault import ImageFault
 from wlcg_isolate.policy import Policy
 
 #: Checks the signature of a list: its path and content; raises ImageFault.
 CheckSignature = Callable[[str, bytes], None]
-
-
-@attrs.frozen(kw_only=True)
-class Proof:
-    """
-    What was found out about the identity of an image file.
-
-    Attributes:
-        verdict: ``"verified"`` (a known checksum holds), ``"mismatch"``,
-            ``"unlisted"`` (none is known), or ``"failed"`` (it could not be
-            found out).
-
-        digest: The file's checksum, where it was made.
-
-        identity: The file that was examined.
-
-        sources: Who knew the checksum.
-
-        reason: Words for a person, when it is not verified.
-
-        kind: Kind of the problem, when it failed.
-
-        remembered: Whether the checksum had been made before.
-    """
-
-    verdict: str
-    digest: Digest = attrs.field(factory=Digest)
-    identity: Optional[Identity] = None
-    sources: tuple[str, ...] = ()
-    reason: str = ""
-    kind: str = ""
-    remembered: bool = False
 
 
 class Known(NamedTuple):

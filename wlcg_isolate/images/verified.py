@@ -223,13 +223,3 @@ def _locked(directory: int, name: str, seconds: float) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
-
-
-def is_same(path: str, identity: Identity) -> bool:
-    """
-    Tell whether the file at *path* still is the one with *identity*.
-    """
-    try:
-        return identity_of(os.stat(path, follow_symlinks=False)) == identity
-    except OSError:
-        return False

@@ -31,7 +31,7 @@ from typing import NamedTuple, Optional
 
 from wlcg_isolate import _render
 from wlcg_isolate._values import IDENTIFIER
-from wlcg_isolate.images import verified
+from wlcg_isolate.images.digests import is_same
 from wlcg_isolate.launch import process, procfs
 from wlcg_isolate.plan import Plan
 
@@ -114,7 +114,7 @@ def replaced_image(plan: Plan) -> str:
     what was examined, or its inode's times have moved.
     """
     image = plan.image
-    if image.identity is None or verified.is_same(image.resolved_path, image.identity):
+    if image.identity is None or is_same(image.resolved_path, image.identity):
         return ""
 
     return f"{image.resolved_path} was replaced after it was examined"

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 import wlcg_isolate
-from wlcg_isolate.images.digests import hash_open, identity_of
+from wlcg_isolate.images.digests import hash_open, identity_of, is_same
 from wlcg_isolate.images.fault import ImageFault
-from wlcg_isolate.images.verified import checksum, is_same, once
+from wlcg_isolate.images.verified import checksum, once
 
 CONTENT = b"content" * 1000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
