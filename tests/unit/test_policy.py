@@ -281,7 +281,7 @@ A = "sha256:" + "a" * 64
         ("image_search", ["/{repository}/{x}"], ["holds '/{repository}/{x}', which must not hold {x}"]),
         ("image_tags", [1], ["must be text, not int"]),
         ("image_goarch", [], ["must map architectures to spellings"]),
-        ("image_goarch", {"arm": ["arm"]}, ["'arm' is no architecture as 'uname -m' spells it"]),
+        ("image_goarch", {"a/b": ["arm"]}, ["'a/b' is no architecture as 'uname -m' spells it"]),
         ("image_goarch", {"aarch64": "x"}, ["aarch64: must be a list of text"]),
         ("image_goarch", {"aarch64": ["a/b"]}, ["aarch64: holds 'a/b', which is no name of a directory"]),
         ("image_prefer", [], ["must be a list of tree, file"]),

@@ -20,11 +20,11 @@ import attrs
 
 from wlcg_isolate._values import normal_path
 from wlcg_isolate.errors import Problem
-from wlcg_isolate.platforms import Platform, canonical_os, parse_platform, spell_architecture
 from wlcg_isolate.policy import Policy
 
 if TYPE_CHECKING:
     from wlcg_isolate.images.names import Reference
+    from wlcg_isolate.platforms import Platform
 
 #: What an x86_64 kernel starts as well.
 RUNS_ALSO: Mapping[str, tuple[str, ...]] = {"x86_64": ("i686",), "i686": ()}
@@ -148,6 +148,8 @@ def _of_name(name: str, policy: Policy, machine: str, option: str) -> Iterator[U
 
 
 def _as_os(name: str, policy: Policy) -> str:
+    from wlcg_isolate.platforms import parse_platform
+
     platform = parse_platform(policy.image_platforms.get(name, name))
 
     return f", nor {platform.os}, which it means" if platform is not None and platform.os != name else ""
@@ -163,6 +165,10 @@ def _named(name: str, policy: Policy) -> Optional[tuple[str, Optional[str]]]:
     """
     if name in policy.image_names:
         return name, None
+    if name.startswith("/"):
+        return None
+    from wlcg_isolate.platforms import parse_platform
+
     meant = policy.image_platforms.get(name)
     platform = parse_platform(meant if meant is not None else name)
     if platform is None:
@@ -173,6 +179,8 @@ def _named(name: str, policy: Policy) -> Optional[tuple[str, Optional[str]]]:
 
 
 def _key_of(platform: Platform, names: Iterable[str]) -> Optional[str]:
+    from wlcg_isolate.platforms import canonical_os
+
     for key in (platform.os, *names):
         if key in names and canonical_os(key) == platform.os:
             return key
@@ -219,6 +227,8 @@ def _spelled(template: str, machine: str, policy: Policy) -> Iterator[str]:
 
 
 def _go_names(machine: str, policy: Policy) -> tuple[str, ...]:
+    from wlcg_isolate.platforms import spell_architecture
+
     return policy.image_goarch.get(machine) or (spell_architecture(machine, "go") or machine,)
 
 
@@ -266,6 +276,8 @@ def _tags(reference: Reference, architecture: str, policy: Policy) -> Iterator[s
     if reference.tag is not None:
         yield reference.tag
         return
+    from wlcg_isolate.platforms import spell_architecture
+
     go = spell_architecture(architecture, "go") or architecture
     for tag in policy.image_tags:
         yield tag.replace("{arch}", architecture).replace("{goarch}", go)

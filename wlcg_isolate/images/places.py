@@ -31,7 +31,7 @@ def misplaced(place: str, requested: str, policy: Policy, resolved: Resolved) ->
     for roots in policy.roots_of_all():
         if not any(is_below(place, spelling) for root in roots for spelling in (root, resolved(root))):
             yield _not_allowed(
-                f"{place} lies below none of {', '.join(roots) or 'no directory at all'}", "image.allowed_roots"
+                f"{place} lies below no allowed directory: {', '.join(roots) or 'there is none'}", "image.allowed_roots"
             )
             break
     if place == "/":

@@ -123,7 +123,7 @@ def fewer(held: Any, wanted: Any, _: Mapping[str, Any]) -> tuple[Any, str]:
         return wanted or held, "none at all, where some are asked for" if held else ""
     kept = tuple(item for item in wanted if item in held)
 
-    return kept or held, _listed([item for item in wanted if item not in held])
+    return kept or held, _not_allowed([item for item in wanted if item not in held])
 
 
 def inside(held: Any, wanted: Any, _: Mapping[str, Any]) -> tuple[Any, str]:
