@@ -31,7 +31,8 @@ from typing import NamedTuple, Optional
 
 from wlcg_isolate import _render
 from wlcg_isolate._values import IDENTIFIER
-from wlcg_isolate.launch import process, procfs
+from wlcg_isolate.host import procfs
+from wlcg_isolate.launch import process
 from wlcg_isolate.plan import Plan
 
 RELEASE_FD = 3
@@ -105,7 +106,7 @@ def find_payload(launcher: int, marker: bytes) -> Optional[Payload]:
     return None
 
 
-def shared_namespaces(payload: Payload, *, userns: bool) -> tuple[str, ...]:
+def shared_namespaces(payload: Payload, *, userns: bool, pid: bool = True) -> tuple[str, ...]:
     """
     List the namespaces that the container has not of its own.
 
@@ -113,7 +114,7 @@ def shared_namespaces(payload: Payload, *, userns: bool) -> tuple[str, ...]:
     (``allow pid ns = no``), so the answer of the kernel counts.
     """
     host = procfs.namespaces()
-    wanted = (*_SEPARATE, "user") if userns else _SEPARATE
+    wanted = [name for name in (*_SEPARATE, "user") if (userns or name != "user") and (pid or name != "pid")]
 
     return tuple(name for name in wanted if payload.namespaces.get(name) in (None, host.get(name)))
 
