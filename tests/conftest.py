@@ -163,11 +163,18 @@ def command_line(tmp_path):
         one.end()
 
 
+@pytest.fixture(scope="session")
+def verdicts(tmp_path_factory):
+    """A directory for what is found out about runtimes, away from the tester's own."""
+    return str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(autouse=True)
-def _as_on_a_node(monkeypatch):
+def _as_on_a_node(monkeypatch, verdicts):
     """Keep the tester's own environment out, where it would change an answer."""
     for name in os.environ:
         if name.startswith(("APPTAINER", "SINGULARITY")) or name in ("XDG_STATE_HOME", "LC_ALL"):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CACHE_HOME", verdicts)
     monkeypatch.setenv("WLCG_ISOLATE_SITE", "")
     monkeypatch.delenv("WLCG_ISOLATE_EXPERIMENT", raising=False)

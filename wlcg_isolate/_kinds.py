@@ -42,6 +42,7 @@ KINDS: Mapping[str, Kind] = {
     # What the caller got wrong: the same everywhere.
     "usage": Kind("policy", _NEVER, "The command line could not be understood."),
     "request-invalid": Kind("policy", _NEVER, "The request is not readable or holds a value that is not allowed."),
+    "facts-invalid": Kind("policy", _NEVER, "A dump of a node's facts is not readable or of another form."),
     "policy-invalid": Kind("policy", _NEVER, "A policy value or file is not readable or not allowed."),
     "policy-locked": Kind("policy", _NEVER, "A layer of policy sets a key that the site has locked."),
     "image-not-named": Kind("policy", _NEVER, "The request names neither an image nor a platform."),
@@ -90,12 +91,25 @@ KINDS: Mapping[str, Kind] = {
         "policy", _OTHER, "The runtime's configuration lets no user bind, so nothing can be isolated."
     ),
     "bind-source-no-answer": Kind("policy", _OTHER, "The source of a required bind did not answer in time."),
+    "bind-target-no-layer": Kind(
+        "policy", _OTHER, "A target is not in the image, and nothing on this node lets the runtime create it."
+    ),
     "runtime-missing": Kind("policy", _OTHER, "No container runtime was found on this node."),
     "runtime-broken": Kind("policy", _OTHER, "A container runtime was found and does not work."),
     "runtime-too-old": Kind("policy", _OTHER, "The container runtime lacks options that isolation needs."),
+    "runtime-no-answer": Kind("policy", _OTHER, "A container runtime did not answer in time."),
     "trace-unwritable": Kind("policy", _OTHER, "The trace record cannot be written."),
     # What the runtime showed when it was started.
     "user-namespaces-disabled": Kind("runtime", _OTHER, "The kernel refuses unprivileged user namespaces."),
+    "user-namespaces-exhausted": Kind(
+        "runtime", _OTHER, "Too many user namespaces exist on the node, or they are nested too deep."
+    ),
+    "pid-namespace-unavailable": Kind("runtime", _OTHER, "A container cannot have a PID namespace of its own here."),
+    "cvmfs-broken": Kind("runtime", _OTHER, "CVMFS or another network file system has lost its mount."),
+    "image-slow": Kind("runtime", _SAME, "The image file took longer to mount than the runtime waits."),
+    "cpu-too-old": Kind("runtime", _OTHER, "The image needs a newer processor than the node has."),
+    "kernel-too-old": Kind("runtime", _OTHER, "The image needs a newer kernel than the node has."),
+    "runtime-forbids": Kind("runtime", _OTHER, "The runtime's configuration forbids this form of image."),
     "runtime-privileges": Kind("runtime", _OTHER, "The runtime lacks rights that it asks the kernel for."),
     "bind-failed": Kind("runtime", _OTHER, "The runtime could not mount a bind."),
     "image-unusable": Kind("runtime", _OTHER, "The runtime could not open or mount the image."),

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from wlcg_isolate._values import printable
+from wlcg_isolate.products import container_options
 from wlcg_isolate.variables import family_of
 
 if TYPE_CHECKING:
@@ -64,11 +65,10 @@ def runtime_argv(plan: Plan, scratch: str) -> tuple[str, ...]:
         scratch: Existing host directory whose ``tmp`` and ``var_tmp`` become
             ``/tmp`` and ``/var/tmp``.
     """
-    options = ["--userns"] if plan.runtime.mode == "userns" else []
+    options = [*container_options(userns=plan.runtime.mode == "userns", pid=plan.runtime.pid)]
     if plan.image.mount.endswith("unpack") and plan.runtime.flavour == "apptainer":
         # SingularityCE does so by itself.
         options += ["--unsquash"]
-    options += ["--contain", "--pid", "--ipc", "--no-eval", "--no-home"]
     options += [_GPU_OPTIONS[gpu] for gpu in plan.gpus]
     options += ["--workdir", scratch, "--pwd", plan.home]
     for bind in plan.mounts:
@@ -189,6 +189,8 @@ def as_dict(plan: Plan) -> dict[str, Any]:
             "flavour": plan.runtime.flavour,
             "version": plan.runtime.version,
             "mode": plan.runtime.mode,
+            "layer": plan.runtime.layer,
+            "pid_namespace": plan.runtime.pid,
             "reason": plan.runtime.reason,
         },
         "image": {

@@ -137,11 +137,7 @@ def _own_problems(workdir: str, policy: Policy, facts: HostFacts) -> Iterator[Pr
         return
     for target in (policy.container_workdir, *_PRIVATE_TMP):
         if _in_image(target, facts).kind != "directory":
-            yield _impossible(
-                attrs.evolve(own, target=target),
-                f"{target} is no directory in the image, and the runtime has no layer that could create it",
-                "use an image that has it, or enable overlay or underlay",
-            )
+            yield _no_layer(attrs.evolve(own, target=target), f"{target} is no directory in the image")
 
 
 def _decision(bind: Bind, source: str, decision: str, reason: str, kind: Optional[str] = None) -> BindDecision:
@@ -290,14 +286,23 @@ def _judge_target(
 
 def _judge_missing(bind: Bind, source: str, kind: str, policy: Policy, *, in_image: bool) -> _Verdict:
     if in_image and not policy.runtime_layers:
-        why = f"{bind.target} is not in the image, and the runtime has no layer that could create it"
-        return _impossible(bind, why, "choose a target that the image has, or enable overlay or underlay")
+        return _no_layer(bind, f"{bind.target} is not in the image")
 
     return _decision(bind, source, "mount", _MADE[in_image], kind)
 
 
 def _impossible(bind: Bind, why: str, advice: str) -> Problem:
     return Problem(kind="bind-target-impossible", message=why, origin=bind.origin, advice=advice)
+
+
+def _no_layer(bind: Bind, why: str) -> Problem:
+    return Problem(
+        kind="bind-target-no-layer",
+        message=f"{why}, and the runtime has no layer here that could create it",
+        origin=bind.origin,
+        advice="use a target that the image has, or set 'enable overlay = yes' or 'enable underlay = yes' in the "
+        "runtime's configuration file",
+    )
 
 
 def _what_is_there(target: str, parent: Optional[BindDecision], facts: HostFacts) -> tuple[Optional[str], str, str]:

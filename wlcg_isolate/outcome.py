@@ -12,13 +12,13 @@ Rules:
 
 from __future__ import annotations
 
-import re
 import signal as signals
-from typing import Any, NamedTuple, Optional, Union
+from typing import Any, Optional, Union
 
 import attrs
 
 from wlcg_isolate._kinds import KINDS
+from wlcg_isolate._messages import cause_of, is_known, severe_lines
 from wlcg_isolate.errors import IsolateError, Problem
 
 #: Exit status of ``wlcg-isolate run`` when the payload never started.
@@ -155,71 +155,6 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-class _Message(NamedTuple):
-    """
-    What a line that the runtime prints means.
-    """
-
-    kind: str
-    pattern: re.Pattern[str]
-    advice: str
-
-
-def _row(kind: str, pattern: str, advice: str) -> _Message:
-    return _Message(kind, re.compile(pattern), advice)
-
-
-#: First match wins.  Seen with Apptainer 1.4.5, or read in its source or in
-#: the issue named.
-_MESSAGES: tuple[_Message, ...] = (
-    _row(
-        "user-namespaces-disabled",
-        r"Failed to create user namespace|Failed to create container process: No space left on device"  # apptainer#2455
-        r"|NEWUSER namespace runtime|max_user_namespaces",
-        "enable user namespaces: sysctl user.max_user_namespaces=15000 (Ubuntu: give the runtime an AppArmor profile)",
-    ),
-    _row(
-        "runtime-privileges",
-        r"Requesting capability set|requires privileges|Failed to create mount namespace",
-        "check which rights the batch system or an outer container leaves to the pilot",
-    ),
-    _row(
-        "user-unknown",
-        r"Couldn't determine user account information",  # singularity#5757
-        "give the user an entry in the node's user database",
-    ),
-    _row(
-        "fuse-unavailable", r"(/dev/fuse|fuse: |squashfuse)", "give users access to /dev/fuse, or use an unpacked tree"
-    ),
-    _row("no-space", r"No space left on device|Disk quota exceeded|no space left", "free space, or use another disk"),
-    _row(
-        "image-unusable",
-        r"could not open image|image format not recognized|failed to retrieve path|image driver mount failure",
-        "check the image",
-    ),
-    _row(
-        "bind-failed",
-        r"mount source .* doesn't exist|doesn't exist in container|No layer in use|mount hook function failure"
-        r"|while mounting|mount point must contain|destination must be",
-        "check the bind, and whether the runtime has overlay or underlay enabled",
-    ),
-    _row("runtime-option", r"unknown flag|Unknown option", "install apptainer 1.1 or newer"),
-    _row("runtime-failed", r"^(FATAL|ERROR|ABORT) *:", "see the runtime's own words"),
-)
-
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_SEVERE = re.compile(r"^(FATAL|ERROR|ABORT) *:|^Error for command", re.MULTILINE)
-
-#: The runtimes are Go programs, and these may also come from a payload.
-_CRASH = re.compile(r"(panic|fatal error): ")
-
-
-def _as_text(stderr: Union[str, bytes]) -> str:
-    text = stderr.decode("utf-8", "replace") if isinstance(stderr, bytes) else stderr
-
-    return _COLOUR.sub("", text)
-
-
 def runtime_failure(stderr: Union[str, bytes], *, killed_by: Optional[int] = None) -> Problem:
     """
     Name the cause when the runtime is known to have failed.
@@ -229,7 +164,6 @@ def runtime_failure(stderr: Union[str, bytes], *, killed_by: Optional[int] = Non
 
         killed_by: The signal that ended it, or None.
     """
-    text = _as_text(stderr)
     if killed_by is not None:
         return Problem(
             kind="runtime-killed",
@@ -237,13 +171,8 @@ def runtime_failure(stderr: Union[str, bytes], *, killed_by: Optional[int] = Non
             origin="the runtime",
             advice="look for who sent it: memory limit, batch system, operator",
         )
-    severe = [line for line in text.splitlines() if _SEVERE.match(line) or _CRASH.match(line)]
-    words = " | ".join(severe or text.split("\n")[-3:]).strip() or "it printed nothing"
-    for row in _MESSAGES:
-        if row.pattern.search(words):
-            return Problem(kind=row.kind, message=words[:1000], origin="the runtime", advice=row.advice)
 
-    return Problem(kind="runtime-failed", message=words[:1000], origin="the runtime", advice="try it by hand")
+    return cause_of(stderr)
 
 
 def classify(exit_code: int, stderr: Union[str, bytes], started: Optional[bool] = None) -> Outcome:
@@ -263,19 +192,10 @@ def classify(exit_code: int, stderr: Union[str, bytes], started: Optional[bool] 
     """
     signal = -exit_code if exit_code < 0 else None
     if started is None:
-        severe = any(_SEVERE.match(line) for line in _as_text(stderr).splitlines())
-        started = not (severe and exit_code in (1, 255) and _is_known_message(stderr))
+        known = any(is_known(line) for line in severe_lines(stderr))
+        started = not (known and exit_code in (1, 255))
     if not started:
         problem = runtime_failure(stderr, killed_by=signal)
         return of_kind(problem.kind, str(problem), started=False)
 
     return of_payload(None if signal else exit_code, signal)
-
-
-def _is_known_message(stderr: Union[str, bytes]) -> bool:
-    """
-    Tell whether a severe line is one of the table's, its catch-all aside.
-    """
-    severe = [line for line in _as_text(stderr).splitlines() if _SEVERE.match(line)]
-
-    return any(row.pattern.search(line) for row in _MESSAGES[:-1] for line in severe)

@@ -24,11 +24,11 @@ from wlcg_isolate.errors import PlanError, PolicyError, Problem
 from wlcg_isolate.fitness import Image, choose_image
 from wlcg_isolate.fitness.mounting import decide_mount
 from wlcg_isolate.host import HostFacts, config_of, probe_host, workdir_of
-from wlcg_isolate.host.runtimes import RUNTIME_ENVIRON
+from wlcg_isolate.host.start import RUNTIME_ENVIRON
 from wlcg_isolate.policy import Policy
 from wlcg_isolate.policy.settle import settle
 from wlcg_isolate.request import Request
-from wlcg_isolate.runtime import Runtime, choose_runtime
+from wlcg_isolate.runtime import Runtime, choose_runtime, with_layer
 
 
 @attrs.frozen(kw_only=True)
@@ -214,6 +214,7 @@ def make_plan(request: Request, policy: Policy, facts: Optional[HostFacts] = Non
     policy, problems = _settled(request, policy, facts)
     runtime, found = choose_runtime(facts, policy)
     problems += found
+    policy = with_layer(policy, runtime)
     image, found = choose_image(request, policy, facts)
     problems += found
     if image is not None and runtime is not None:
@@ -264,6 +265,7 @@ def make_plan(request: Request, policy: Policy, facts: Optional[HostFacts] = Non
         grace=policy.payload_grace_seconds,
         start_deadline=policy.runtime_start_seconds,
         warnings=(
+            *runtime.warnings,
             *_checks.warnings(request, facts),
             *_checks.keep_warnings(request, environment),
             *image.warnings,

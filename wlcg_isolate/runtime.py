@@ -4,26 +4,17 @@ Which runtime is used, in which mode, and why not the others.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from typing import Optional
 
 import attrs
 
 from wlcg_isolate.errors import Problem
 from wlcg_isolate.host.facts import HostFacts, RuntimeFact
+from wlcg_isolate.host.fitness import form_of, mode_of, probe_of, problem_of
 from wlcg_isolate.policy import Policy
+from wlcg_isolate.products import Product, parse_banner
 
-#: First version with every option that a plan uses.  ``--no-eval`` is the
-#: youngest of them: Apptainer 1.1.0 and SingularityCE 3.10.0 changelogs;
-#: Singularity up to 3.8 never got it.
-_FIRST_USABLE: Mapping[str, tuple[int, ...]] = {
-    "apptainer": (1, 1, 0),
-    "singularity-ce": (3, 10, 0),
-    "singularitypro": (3, 11, 0),
-}
-
-_BANNER = re.compile(r"(?:(?P<name>[\w.-]+) version )?v?(?P<version>(\d+)\.(\d+)(?:\.(\d+))?\S*)")
+__all__ = ["Product", "Runtime", "choose_runtime", "parse_banner", "problems_of", "with_layer"]
 
 
 @attrs.frozen(kw_only=True)
@@ -42,6 +33,13 @@ class Runtime:
         mode: ``"userns"`` or ``"setuid"``.
 
         reason: Why this one and this mode.
+
+        layer: What creates a target that the image lacks: ``"overlay"``,
+            ``"underlay"`` or ``"none"``; None when no probe has told.
+
+        pid: Whether the container gets a PID namespace of its own.
+
+        warnings: What a person should know of it.
     """
 
     path: str
@@ -49,6 +47,9 @@ class Runtime:
     version: str
     mode: str
     reason: str
+    layer: Optional[str] = None
+    pid: bool = True
+    warnings: tuple[str, ...] = ()
 
     @property
     def prefix(self) -> str:
@@ -58,36 +59,28 @@ class Runtime:
         return "APPTAINER" if self.flavour == "apptainer" else "SINGULARITY"
 
 
-def parse_banner(banner: str) -> Optional[tuple[str, str, tuple[int, ...]]]:
-    """
-    Read an answer to ``--version``.
-
-    Returns:
-        Flavour, version as text and as numbers; None when it is no runtime's
-        answer.  Singularity 2 gives the bare version, the others name
-        themselves (``singularity-ce version 4.1.0-noble``).
-    """
-    match = _BANNER.match(banner)
-    if match is None:
-        return None
-    numbers = tuple(int(n or 0) for n in match.group(3, 4, 5))
-
-    return (match.group("name") or "singularity").lower(), match.group("version"), numbers
-
-
-def choose_runtime(facts: HostFacts, policy: Policy) -> tuple[Optional[Runtime], list[Problem]]:
+def choose_runtime(facts: HostFacts, policy: Optional[Policy] = None) -> tuple[Optional[Runtime], list[Problem]]:
     """
     Take the first candidate that works and is young enough.
+
+    Args:
+        facts: What was read of the node.
+
+        policy: What is allowed; the built-in policy when not given.
 
     Returns:
         The runtime, or None with a problem for each candidate.
     """
+    policy = policy or Policy()
+    form = form_of(facts.image.form if facts.image is not None else None)
     problems = []
     for fact in facts.runtimes:
-        runtime, problem = _judge(fact, facts.uid, setuid_allowed=policy.runtime_allow_setuid)
-        if runtime is not None:
-            return runtime, []
-        problems += [problem] if problem else []
+        if fact.verdict == "missing":
+            continue
+        problem = problem_of(fact, facts.uid, facts.node, policy, form)
+        if problem is None:
+            return _taken(fact, facts, policy, form), []
+        problems.append(problem)
     if not problems:
         tried = ", ".join(fact.path for fact in facts.runtimes)
         problems.append(
@@ -102,37 +95,58 @@ def choose_runtime(facts: HostFacts, policy: Policy) -> tuple[Optional[Runtime],
     return None, problems
 
 
-def _judge(fact: RuntimeFact, uid: int, *, setuid_allowed: bool) -> tuple[Optional[Runtime], Optional[Problem]]:
-    if fact.verdict == "missing":
-        return None, None
-    parsed = parse_banner(fact.banner)
-    if fact.verdict != "works" or parsed is None:
-        return None, Problem(
-            kind="runtime-broken",
-            message=f"{fact.path} does not work: {fact.reason or 'its version is not readable'}",
-            origin="this node",
-            advice="repair or reinstall it",
-        )
-    flavour, version, numbers = parsed
-    first = _FIRST_USABLE.get(flavour)
-    if first is None or numbers < first:
-        return None, Problem(
-            kind="runtime-too-old",
-            message=f"{fact.path} is {flavour} {version}, which lacks options that isolation needs",
-            origin="this node",
-            advice="install apptainer 1.1 or newer",
-        )
-    mode, why = _mode(fact, uid, setuid_allowed=setuid_allowed)
+def with_layer(policy: Policy, runtime: Optional[Runtime]) -> Policy:
+    """
+    Let what was seen on the node count more than what its files say.
+    """
+    if runtime is None or runtime.layer is None:
+        return policy
 
-    return Runtime(path=fact.path, flavour=flavour, version=version, mode=mode, reason=why), None
+    return attrs.evolve(policy, runtime_layers=() if runtime.layer == "none" else (runtime.layer,))
 
 
-def _mode(fact: RuntimeFact, uid: int, *, setuid_allowed: bool) -> tuple[str, str]:
-    if not fact.setuid:
-        return "userns", "first candidate that works; it has no set-uid starter"
-    if uid == 0:
-        return "userns", "first candidate that works; root needs no set-uid starter"
-    if not setuid_allowed:
-        return "userns", "first candidate that works; policy does not allow its set-uid starter"
+def problems_of(facts: HostFacts, policy: Policy) -> dict[str, Optional[Problem]]:
+    """
+    Say of each candidate that is there why it is not taken; None: it would do.
+    """
+    form = form_of(facts.image.form if facts.image is not None else None)
 
-    return "setuid", "first candidate that works; it has a set-uid starter"
+    return {
+        fact.path: problem_of(fact, facts.uid, facts.node, policy, form)
+        for fact in facts.runtimes
+        if fact.verdict not in ("missing", "unasked")
+    }
+
+
+def _taken(fact: RuntimeFact, facts: HostFacts, policy: Policy, form: str) -> Runtime:
+    mode = mode_of(fact, facts.uid, facts.node, policy)
+    product = parse_banner(fact.banner) or Product("", fact.banner, (0, 0, 0))
+    probe = probe_of(fact, form)
+    seen = probe if probe is not None and probe.mode == mode.name and probe.start == "yes" else None
+    pid = seen is None or seen.pid_namespace is not False
+    warnings = [
+        f"{product.flavour} {product.version} with a set-uid starter has a known hole: {risk}"
+        for risk in (product.risks_as_setuid() if mode.name == "setuid" else ())
+    ]
+    if not pid:
+        warnings.append("no PID namespace can be made here: the payload sees the pilot's processes")
+    if seen is not None and seen.method == "unpacked":
+        warnings.append("the image file is unpacked for each payload: FUSE does not work here")
+
+    return Runtime(
+        path=fact.path,
+        flavour=product.flavour,
+        version=product.version,
+        mode=mode.name,
+        reason=f"first candidate that works; {mode.reason}",
+        layer=_layer(seen.layer if seen is not None else None, policy),
+        pid=pid,
+        warnings=tuple(warnings),
+    )
+
+
+def _layer(seen: Optional[str], policy: Policy) -> Optional[str]:
+    """
+    Take the stricter of what was seen and what policy says.
+    """
+    return "none" if not policy.runtime_layers else seen

@@ -12,12 +12,19 @@ import stat
 import pytest
 
 from wlcg_isolate import Payload, Request
+from wlcg_isolate.host import cache
 
 SCRIPT = """\
 #!/bin/sh
 case $1 in
 --version) echo "{banner}"; exit {version_status} ;;
 buildcfg) echo "{config}"; exit 0 ;;
+esac
+case $* in
+*' /wlcg-probe')
+    echo probe >>"{calls}"
+    for word; do image=$last; last=$word; done
+    {probe} ;;
 esac
 echo run >>"{calls}"
 while [ "$1" != /bin/sh ]; do shift; done
@@ -27,18 +34,32 @@ while [ "$1" != /bin/sh ]; do shift; done
 #: Makes all namespaces that a container must have.
 ISOLATE = 'exec unshare --user --map-current-user --mount --ipc --pid --fork --mount-proc --kill-child "$@"'
 
+#: Starts the library's test program as it should; no layer creates its missing target.
+PROBE = ISOLATE.replace('"$@"', '"$image/wlcg-probe"')
+
+
+@pytest.fixture(autouse=True)
+def _nothing_known():
+    """Let no test know what another has found out."""
+    cache.forget()
+
 
 @pytest.fixture
 def fake(tmp_path):
     """Write a fake runtime and return its path."""
 
-    def make(
-        behaviour=ISOLATE, *, banner="apptainer version 1.4.5", config="APPTAINER_SUID_INSTALL=0", version_status=0
-    ):
-        program = tmp_path / "apptainer"
-        text = SCRIPT.format(
-            banner=banner, config=config, version_status=version_status, behaviour=behaviour, calls=tmp_path / "calls"
-        )
+    def make(behaviour=ISOLATE, *, name="apptainer", **more):
+        program = tmp_path / name
+        values = {
+            "banner": "apptainer version 1.4.5",
+            "config": "APPTAINER_SUID_INSTALL=0",
+            "version_status": 0,
+            "probe": PROBE,
+            "behaviour": behaviour,
+            "calls": tmp_path / "calls",
+            **more,
+        }
+        text = SCRIPT.format(**values)
         program.write_text(text)
         program.chmod(program.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
 
@@ -51,7 +72,8 @@ def fake(tmp_path):
 def tree(tmp_path):
     """Make what passes for a tree image: the fake uses the host's files."""
     root = tmp_path / "image"
-    (root / "bin").mkdir(parents=True)
+    for name in ("bin", "srv", "tmp", "var/tmp"):
+        (root / name).mkdir(parents=True)
     (root / "bin" / "sh").write_text("#!/bin/sh\n")
 
     return str(root)

@@ -36,7 +36,7 @@ def plan_for(request_for, sif, tmp_path):
     """Plan for the SIF, with FUSE or without."""
 
     def make(runtime, *, fuse):
-        policy = Policy(image_verified_directory=str(tmp_path / "verified"))
+        policy = Policy(image_verified_directory=str(tmp_path / "verified"), runtime_probe_starts=False)
         request = request_for(runtime, "true", image=str(sif))
         facts = probe_host(request, policy)
         device = PathFact(path="/dev/fuse", state="present", kind="other", readable=fuse, writable=fuse)
@@ -61,7 +61,9 @@ def test_what_the_runtime_gets(fake, plan_for, tmp_path, fuse):
 
 def test_setting_of_the_site(fake, request_for, sif, tmp_path):
     """Where the site says where to unpack, that holds."""
-    policy = Policy(runtime_tmpdir=str(tmp_path), image_verified_directory=str(tmp_path / "verified"))
+    policy = Policy(
+        runtime_tmpdir=str(tmp_path), image_verified_directory=str(tmp_path / "verified"), runtime_probe_starts=False
+    )
     plan = make_plan(request_for(fake(), "true", image=str(sif)), policy)
 
     assert str(tmp_path) == plan.environ["APPTAINER_TMPDIR"]

@@ -12,6 +12,9 @@ import pytest
 
 from wlcg_isolate import Payload, Policy, Request, load_policy
 
+#: Where the tools keep what they made: tests change the cache directory.
+ENVIRON = dict(os.environ)
+
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 
 
@@ -23,7 +26,8 @@ def pytest_collection_modifyitems(items):
 
 
 def _tool(*words):
-    done = subprocess.run([str(TOOLS / words[0]), *words[1:]], stdout=subprocess.PIPE, check=True, text=True)
+    argv = [str(TOOLS / words[0]), *words[1:]]
+    done = subprocess.run(argv, stdout=subprocess.PIPE, check=True, text=True, env=ENVIRON)
 
     return done.stdout.strip()
 

@@ -82,7 +82,7 @@ def test_plan_json(cli, image):
         "argv", "binds", "environ", "environment", "gpus", "image", "runtime", "timeout", "trace_id", "warnings",
         "workdir",
     } == set(plan)  # fmt: skip
-    assert {"path", "flavour", "version", "mode", "reason"} == set(plan["runtime"])
+    assert {"path", "flavour", "version", "mode", "reason", "layer", "pid_namespace"} == set(plan["runtime"])
     assert {
         "requested",
         "path",

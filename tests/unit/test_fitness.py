@@ -9,11 +9,10 @@ import pytest
 from wlcg_isolate import Policy
 from wlcg_isolate.fitness import Image, LookedAt, choose_image, looked_at
 from wlcg_isolate.fitness.mounting import decide_mount
-from wlcg_isolate.host import PathFact, TargetFact
+from wlcg_isolate.host import NodeFacts, PathFact, TargetFact
 from wlcg_isolate.images.catalogue import Candidate
 from wlcg_isolate.images.contents import Contents
 from wlcg_isolate.images.digests import Digest, Proof
-from wlcg_isolate.images.misfit import Node
 
 
 def look(state, **more):
@@ -367,7 +366,7 @@ def test_cost_of_unpacking(facts, image_file, request_for):
 @pytest.mark.parametrize(("cores", "warned"), [(8, False), (16, True), (64, True), (None, False)])
 def test_many_cores(facts, image_file, request_for, cores, warned):
     """A file on FUSE for many processors is warned of."""
-    node = Node(machine="x86_64", kernel="5.14", cores=cores)
+    node = NodeFacts(cores=cores)
     found = facts(image=image_file(), node=node)
     image, _ = choose_image(request_for(), Policy(), found)
     image, _ = decide_mount(image, Policy(), found, mode="userns", place="/work")

@@ -19,7 +19,7 @@ PACKAGE = Path(wlcg_isolate.__file__).resolve().parent
 GROUPS = (
     ("_kinds", "_values", "_events", "_deadline"),
     ("errors",),
-    ("platforms",),
+    ("platforms", "_messages", "products"),
     ("request",),
     ("structure",),
     ("policy",),

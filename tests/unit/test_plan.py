@@ -94,7 +94,7 @@ def test_plan_in_plain_types(plan):
     shown.pop("environ")
 
     assert set(PLAN_KEYS) == {*shown, "environ"}
-    assert {"path", "flavour", "version", "mode", "reason"} == set(shown["runtime"])
+    assert {"path", "flavour", "version", "mode", "reason", "layer", "pid_namespace"} == set(shown["runtime"])
     assert {
         "requested",
         "path",

@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from wlcg_isolate import Bind, Policy, PolicyError
-from wlcg_isolate.host import ask_runtimes
+from wlcg_isolate.host import RuntimeFact, ask_runtimes
 from wlcg_isolate.policy.explain import explain
 from wlcg_isolate.policy.layers import Layer
 from wlcg_isolate.policy.merge import merge
@@ -268,10 +268,11 @@ def test_settle_request_fields_come_last(request_for):
 
 def test_request_narrows_the_time_for_runtimes(request_for, mocker):
     """The deadline for a runtime's answer holds from the first question on."""
-    ask_all = mocker.patch("wlcg_isolate.host.runtimes.ask_all", return_value=())
-    ask_runtimes(request_for(settings={"runtime.probe_seconds": 3.0}), Policy())
+    silent = RuntimeFact(path="/bin/sh", verdict="no-answer", reason="no answer")
+    ask_version = mocker.patch("wlcg_isolate.host.runtimes.ask_version", return_value=(silent, ()))
+    ask_runtimes(request_for(runtime="/bin/sh", settings={"runtime.probe_seconds": 3.0}), Policy())
 
-    assert 3.0 == ask_all.call_args.args[1]
+    assert ("/bin/sh", 3.0) == ask_version.call_args.args
 
 
 def test_settle_lock(request_for):

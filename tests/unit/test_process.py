@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from wlcg_isolate.environment import SHELL_OWNED
-from wlcg_isolate.launch import handshake, process, procfs
+from wlcg_isolate.host import procfs
+from wlcg_isolate.launch import handshake, process
 from wlcg_isolate.launch.lifeline import Lifeline
 from wlcg_isolate.launch.process import Child, Ended
 

@@ -4,145 +4,71 @@
 
 from __future__ import annotations
 
-import argparse
 import tempfile
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+import textwrap
+from collections.abc import Sequence
+from typing import Any
 
-from wlcg_isolate.cli.options import add_policy, policy_of
+import attrs
+
+from wlcg_isolate.cli import options
+from wlcg_isolate.cli.findings import Finding, findings_of
 from wlcg_isolate.cli.output import print_json, report_error, table
-from wlcg_isolate.errors import IsolateError
-from wlcg_isolate.host import HostFacts, probe_host
+from wlcg_isolate.errors import IsolateError, RequestError
+from wlcg_isolate.host import HostFacts, examine_host
+from wlcg_isolate.host.dump import dump, read
 from wlcg_isolate.policy import Policy
-from wlcg_isolate.request import Payload, Request
+from wlcg_isolate.request import Request
 from wlcg_isolate.run import run_isolated
 from wlcg_isolate.runtime import choose_runtime
 
-#: What an unprivileged runtime needs of the kernel: name, the value that
-#: forbids it, and the command that mends it.
-_LIMITS = (
-    ("user.max_user_namespaces", "0", "sysctl -w user.max_user_namespaces=15000"),
-    ("kernel.unprivileged_userns_clone", "0", "sysctl -w kernel.unprivileged_userns_clone=1"),
-    (
-        "kernel.apparmor_restrict_unprivileged_userns",
-        "1",
-        "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, or a profile for the runtime",
-    ),
-)
+_EPILOG = """\
+Exit status: 0 when payloads can run here, 1 when they cannot.  Containers are
+really started, with an image that is made for it; with --image also a payload
+in that image.  --json holds everything that was read, without secrets and
+names of people: wlcg-isolate plan --facts FILE plans against it elsewhere.
+The options are those of run, so that the paths of a request are looked at,
+too; a command is not needed.
 
+"""
 
-class Finding(NamedTuple):
-    """
-    One capability of the node.
+#: A payload that says nothing and always succeeds.
+_PROOF = "true"
+_PROOF_SECONDS = 60.0
 
-    Attributes:
-        name: What it is.
-
-        verdict: ``"yes"``, ``"no"`` or ``"no answer"``.
-
-        how: How it was found out.
-
-        meaning: What it means for payloads.
-
-        mend: The command that mends it, or "".
-
-        vital: Whether payloads need it.
-    """
-
-    name: str
-    verdict: str
-    how: str
-    meaning: str
-    mend: str = ""
-    vital: bool = False
+#: Of the last column; the others are short.
+_WIDTH = 76
 
 
 def main(argv: Sequence[str]) -> int:
     """
     Run the subcommand.
     """
-    parser = argparse.ArgumentParser(
-        prog="wlcg-isolate doctor",
-        description="Tell what this node can do, how it was found out, and how to mend what it cannot.",
-        epilog="Exit status: 0 when payloads can run here, 1 when they cannot.  Without --image that is what the "
-        "node's settings say; with it, a container is really started.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--image", metavar="PATH", help="prove it by a payload in this image")
-    parser.add_argument("--runtime", metavar="PATH", help="runtime to examine, instead of a search")
-    add_policy(parser)
-    parser.add_argument("--json", action="store_true", help="as JSON")
-    options = parser.parse_args(argv)
+    what = "Tell what this node can do, how it was found out, and how to mend what it cannot."
+    parser = options.parser_for("doctor", what, _EPILOG)
+    form = parser.add_argument_group("what to print")
+    form.add_argument("--json", action="store_true", help="as JSON, with the facts")
+    form.add_argument("--facts", metavar="FILE", help="examine a dump of another node instead of this one")
+    words = list(argv)
+    parsed = options.parse(parser, words if "--" in words else [*words, "--", _PROOF])
     try:
-        policy = policy_of(options)
-        request = Request(payload=Payload(command=("true",)), image=options.image, runtime=options.runtime)
-        facts = probe_host(request, policy)
+        if parsed.problems or parsed.request is None:
+            raise RequestError(parsed.problems)
+        facts = read(parsed.options.facts) if parsed.options.facts else examine_host(parsed.request, parsed.policy)
     except IsolateError as error:
         report_error(error)
         return 1
 
-    findings = [*_runtime_findings(facts, policy), *_kernel_findings(facts, policy), *_path_findings(facts)]
-    if options.image is not None:
-        findings.append(_proof(request, policy))
-    able = all(f.verdict == "yes" for f in findings if f.vital)
-    if options.json:
-        print_json(_as_dict(facts, findings, able=able))
+    findings = findings_of(facts, parsed.policy)
+    if parsed.request.image is not None and not parsed.options.facts:
+        findings.append(_proof(parsed.request, parsed.policy))
+    able = all(finding.verdict == "yes" for finding in findings if finding.vital)
+    if parsed.options.json:
+        print_json(_as_dict(facts, findings, parsed.policy, able=able))
     else:
         print(_as_text(facts, findings, able=able))
 
     return 0 if able else 1
-
-
-def _runtime_findings(facts: HostFacts, policy: Policy) -> Iterator[Finding]:
-    runtime, problems = choose_runtime(facts, policy)
-    if runtime is None:
-        for problem in problems:
-            yield Finding("runtime", "no", problem.message, "no payload runs here", problem.advice, vital=True)
-        return
-    meaning = f"payloads get {runtime.flavour} {runtime.version} in {runtime.mode} mode"
-    yield Finding("runtime", "yes", f"{runtime.path} --version", meaning, vital=True)
-    for fact in facts.runtimes:
-        if fact.path != runtime.path:
-            yield Finding(f"  not {fact.path}", "no", "looked at before it", fact.reason or "too old")
-
-
-def _kernel_findings(facts: HostFacts, policy: Policy) -> Iterator[Finding]:
-    runtime, _ = choose_runtime(facts, policy)
-    vital = runtime is not None and runtime.mode == "userns" and facts.uid != 0
-    for name, forbidding, mend in _LIMITS:
-        value = facts.sysctl.get(name)
-        if value is None:
-            continue
-        forbidden = value == forbidding
-        yield Finding(
-            name,
-            "no" if forbidden else "yes",
-            f"/proc/sys says {value}",
-            "unprivileged containers are refused" if forbidden else "allows unprivileged containers",
-            mend if forbidden else "",
-            # AppArmor exempts programs that have a profile: that is no proof.
-            vital=vital and forbidding == "0",
-        )
-
-
-def _path_findings(facts: HostFacts) -> Iterator[Finding]:
-    for path, meaning, mend in (
-        ("/cvmfs", "payloads see /cvmfs", "install the CVMFS client"),
-        ("/dev/fuse", "image files can be mounted", "chmod 666 /dev/fuse"),
-    ):
-        fact = facts.paths.get(path)
-        if fact is None:
-            continue
-        usable = fact.present and (fact.writable or path == "/cvmfs")
-        verdict = "no answer" if fact.state == "no-answer" else "yes" if usable else "no"
-        reason = fact.reason or ("" if usable else "not writable for this user")
-        yield Finding(
-            path,
-            verdict,
-            f"looked at it{': ' + reason if reason else ''}",
-            meaning if usable else f"without it, not: {meaning}",
-            "" if usable else mend,
-        )
 
 
 def _proof(request: Request, policy: Policy) -> Finding:
@@ -150,45 +76,50 @@ def _proof(request: Request, policy: Policy) -> Finding:
     Start a real payload in the image that was named.
     """
     with tempfile.TemporaryDirectory(prefix="wlcg-isolate-doctor-") as place:
-        proof = Request(
-            payload=request.payload,
-            image=request.image,
-            runtime=request.runtime,
+        proof = attrs.evolve(
+            request,
+            payload=attrs.evolve(request.payload, command=(_PROOF,)),
             workdir=tempfile.mkdtemp(dir=place),
             trace_dir=tempfile.mkdtemp(dir=place),
-            timeout=60,
+            timeout=_PROOF_SECONDS,
         )
         outcome = run_isolated(proof, policy)
     works = outcome.kind == "success"
 
     return Finding(
-        "container",
+        "payload",
         "yes" if works else "no",
-        f"ran 'true' in {request.image}",
+        f"ran '{_PROOF}' in {request.image}",
         "payloads run here" if works else outcome.message.replace("\n", " | "),
         vital=True,
     )
 
 
-def _as_dict(facts: HostFacts, findings: list[Finding], *, able: bool) -> dict[str, Any]:
+def _as_dict(facts: HostFacts, findings: list[Finding], policy: Policy, *, able: bool) -> dict[str, Any]:
+    runtime, _ = choose_runtime(facts, policy)
+
     return {
         "able": able,
-        "hostname": facts.hostname,
-        "machine": facts.machine,
-        "kernel": facts.kernel,
-        "uid": facts.uid,
+        "runtime": None if runtime is None else attrs.asdict(runtime),
         "findings": [finding._asdict() for finding in findings],
+        "facts": dump(facts),
     }
 
 
 def _as_text(facts: HostFacts, findings: Sequence[Finding], *, able: bool) -> str:
     lines = [f"{facts.hostname}: {facts.machine}, Linux {facts.kernel}, uid {facts.uid}", ""]
-    lines.append(
-        table([("WHAT", "", "MEANS", "FOUND OUT"), *((f.name, f.verdict, f.meaning, f.how) for f in findings)])
-    )
-    mends = [f"  {finding.name.strip()}: {finding.mend}" for finding in findings if finding.mend]
+    rows = [("WHAT", "", "FOUND OUT", "MEANS FOR PAYLOADS")]
+    for finding in findings:
+        first, *more = textwrap.wrap(finding.meaning, _WIDTH) or [""]
+        rows.append((finding.name, finding.verdict, finding.how, first))
+        rows += [("", "", "", line) for line in more]
+    lines.append(table(rows))
+    mends: dict[str, list[str]] = {}
+    for finding in findings:
+        if finding.mend:
+            mends.setdefault(finding.mend, []).append(finding.name.strip())
     if mends:
-        lines += ["", "to mend:", *mends]
+        lines += ["", "to mend:", *(f"  {', '.join(names)}: {mend}" for mend, names in mends.items())]
     lines += ["", f"payloads can run here: {'yes' if able else 'no'}"]
 
     return "\n".join(lines)

@@ -15,7 +15,7 @@ from wlcg_isolate.errors import PlanError, Problem
 from wlcg_isolate.fitness import choose_image
 from wlcg_isolate.host import HostFacts
 from wlcg_isolate.host.image import look_at_image, look_at_place
-from wlcg_isolate.host.node import read_node
+from wlcg_isolate.host.processor import as_facts, read_processor
 from wlcg_isolate.host.touch import look_at_all, within
 from wlcg_isolate.images.fault import ImageFault
 from wlcg_isolate.images.misfit import Node
@@ -64,7 +64,7 @@ def facts_of(request: Request, policy: Policy, node: Node) -> HostFacts:
         runtimes=(),
         image=look_at_image(request, policy, node, paths=paths, prove=False),
         paths=paths,
-        node=node,
+        node=as_facts(node),
     )
 
 
@@ -91,7 +91,7 @@ def path_of(reference: str, policy: Policy) -> str:
         if found is None:
             raise PlanError([problem_of(ImageFault("image-no-answer", "it gives no answer"), path)])
         return found.resolved or path
-    facts = facts_of(request, policy, read_node())
+    facts = facts_of(request, policy, read_processor())
     image, problems = choose_image(request, policy, facts)
     if image is None:
         raise PlanError(problems)

@@ -15,7 +15,7 @@ from wlcg_isolate.cli.image_common import facts_of, policy_of, request_of
 from wlcg_isolate.cli.output import print_json, report_error, table
 from wlcg_isolate.errors import IsolateError, PlanError, Problem
 from wlcg_isolate.fitness import Image, LookedAt, choose_image, looked_at
-from wlcg_isolate.host.node import read_node
+from wlcg_isolate.host.processor import read_processor
 from wlcg_isolate.images.misfit import Node
 from wlcg_isolate.platforms import canonical_architecture
 
@@ -55,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _node(arch: Optional[str]) -> Node:
-    node = read_node()
+    node = read_processor()
     if arch is None:
         return node
     machine = canonical_architecture(arch)

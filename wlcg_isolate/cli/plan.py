@@ -12,6 +12,7 @@ from typing import Optional
 from wlcg_isolate.cli import options
 from wlcg_isolate.cli.output import OutcomeFile, print_json, report, report_error, workdir_of
 from wlcg_isolate.errors import IsolateError, RequestError
+from wlcg_isolate.host.dump import read
 from wlcg_isolate.outcome import NOT_STARTED_STATUS, of_refusal
 from wlcg_isolate.plan import Plan, make_plan
 
@@ -30,6 +31,8 @@ def main(argv: Sequence[str]) -> int:
     form.add_argument("--json", action="store_true", help="the plan as JSON")
     form.add_argument("--shell", action="store_true", help="one POSIX shell line that runs the payload")
     form.add_argument("--why", metavar="NAME", help="what becomes of one variable, and why")
+    node = parser.add_argument_group("for which node")
+    node.add_argument("--facts", metavar="FILE", help="plan for the node that wlcg-isolate doctor --json described")
     parsed = options.parse(parser, argv)
     file: Optional[OutcomeFile] = None
     try:
@@ -37,7 +40,8 @@ def main(argv: Sequence[str]) -> int:
             file = OutcomeFile(parsed.outcome, workdir_of(parsed))
         if parsed.problems or parsed.request is None:
             raise RequestError(parsed.problems)
-        _print(make_plan(parsed.request, parsed.policy), parsed.options)
+        facts = read(parsed.options.facts) if parsed.options.facts else None
+        _print(make_plan(parsed.request, parsed.policy, facts), parsed.options)
     except IsolateError as error:
         if file is not None:
             file.write(of_refusal(error))

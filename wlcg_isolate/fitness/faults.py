@@ -10,7 +10,7 @@ from typing import NamedTuple
 from wlcg_isolate.errors import Problem
 from wlcg_isolate.host.facts import HostFacts, ImageFact
 from wlcg_isolate.host.image import RUNNABLE
-from wlcg_isolate.host.node import of_facts
+from wlcg_isolate.host.processor import of_facts
 from wlcg_isolate.images.misfit import Node, misfits
 from wlcg_isolate.images.places import Resolved, misplaced
 from wlcg_isolate.policy import Policy

@@ -8,12 +8,16 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Optional
 
+import attrs
+
 from wlcg_isolate._values import is_below, normal_path
 from wlcg_isolate.errors import PolicyError
-from wlcg_isolate.host import runtimes
-from wlcg_isolate.host.facts import HostFacts, ImageFact, PathFact, RuntimeFact, TargetFact, config_of
+from wlcg_isolate.host import fitness, runtimes
+from wlcg_isolate.host.facts import HostFacts, ImageFact, PathFact, ProbeFact, RuntimeFact, TargetFact, config_of
 from wlcg_isolate.host.image import look_at_image
-from wlcg_isolate.host.node import read_node
+from wlcg_isolate.host.node import read_node, surroundings
+from wlcg_isolate.host.nodefacts import NodeFacts
+from wlcg_isolate.host.processor import of_facts
 from wlcg_isolate.host.touch import look_at_all
 from wlcg_isolate.policy import Policy
 from wlcg_isolate.policy.settle import settle
@@ -23,11 +27,14 @@ from wlcg_isolate.variables import credential_files, paths_of_interest
 __all__ = [
     "HostFacts",
     "ImageFact",
+    "NodeFacts",
     "PathFact",
+    "ProbeFact",
     "RuntimeFact",
     "TargetFact",
     "ask_runtimes",
     "config_of",
+    "examine_host",
     "probe_host",
     "repository_path",
     "trace_candidates",
@@ -37,6 +44,9 @@ __all__ = [
 #: Kernel limits that decide over unprivileged user namespaces.
 _SYSCTL = {
     "user.max_user_namespaces": "/proc/sys/user/max_user_namespaces",
+    "user.max_mnt_namespaces": "/proc/sys/user/max_mnt_namespaces",
+    "user.max_pid_namespaces": "/proc/sys/user/max_pid_namespaces",
+    "user.max_ipc_namespaces": "/proc/sys/user/max_ipc_namespaces",
     "kernel.unprivileged_userns_clone": "/proc/sys/kernel/unprivileged_userns_clone",
     "kernel.apparmor_restrict_unprivileged_userns": "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
 }
@@ -47,14 +57,43 @@ def probe_host(request: Request, policy: Policy) -> HostFacts:
     Read what a plan for *request* needs to know of this node.
 
     Every look at a path has the deadline that policy gives it; one that gets
-    no answer is a fact like any other.  Nothing is changed.
+    no answer is a fact like any other.  Unless ``runtime.probe_starts`` says
+    otherwise, a container is started with an image of the library's own; what
+    that showed is kept in the first of ``host.cache_directories`` that can be
+    written.  Nothing else is changed.
     """
-    cwd = _cwd()
-    uname = os.uname()
-    found, settled = ask_runtimes(request, policy)
-    paths = look_at_all(_paths_of_interest(request, settled, cwd), settled.touch_seconds)
+    return _probe(request, policy, thorough=False)
 
-    node = read_node()
+
+def examine_host(request: Request, policy: Policy) -> HostFacts:
+    """
+    Read everything of this node that this library knows to read.
+
+    All candidates for the runtime are asked, with all forms of images, and
+    nothing that was known before counts.
+    """
+    return _probe(request, policy, thorough=True)
+
+
+def _probe(request: Request, policy: Policy, *, thorough: bool) -> HostFacts:
+    cwd, uname = _cwd(), os.uname()
+    workdir = workdir_of(request, cwd)
+    sysctl = {name: _read(path) for name, path in _SYSCTL.items()}
+    places = dict.fromkeys(("/tmp", *([workdir] if workdir else [])))
+    asked = _settled(policy, request)
+    node = read_node(os.environ, places, asked.touch_seconds)
+    asker = _asker(request, asked, node, sysctl)
+    programs = tuple(_programs(asked))
+    answers = tuple(asker.ask_until_good(programs))
+    # The configuration of the runtime is a layer of policy, and what policy says decides where to look.
+    settled = _settled(policy, request, answers)
+    paths = look_at_all(_paths_of_interest(request, settled, cwd), settled.touch_seconds)
+    processor = of_facts(node, uname.machine, uname.release)
+    image = look_at_image(request, settled, processor, paths=paths, workdir=workdir, runtimes=answers)
+    asker = attrs.evolve(
+        asker, policy=settled, forms=_forms(image, settled, thorough=thorough), every=thorough, fresh=thorough
+    )
+    form = fitness.form_of(image.form if image is not None else None)
 
     return HostFacts(
         hostname=uname.nodename,
@@ -64,29 +103,73 @@ def probe_host(request: Request, policy: Policy) -> HostFacts:
         gid=os.getegid(),
         cwd=cwd,
         environ=os.environ,
-        runtimes=found,
-        image=look_at_image(request, settled, node, paths=paths, workdir=workdir_of(request, cwd), runtimes=found),
+        runtimes=tuple(asker.ask_until_good(programs, form, answers)),
+        image=image,
         paths=paths,
-        sysctl={name: _read(path) for name, path in _SYSCTL.items()},
+        sysctl=sysctl,
         node=node,
     )
 
 
 def ask_runtimes(request: Request, policy: Policy) -> tuple[tuple[RuntimeFact, ...], Policy]:
     """
-    Ask the runtimes that *policy* names.
+    Ask the runtimes that *policy* names for their versions.
 
     Returns:
         What they said, and the policy that holds when the node and the
         request have spoken as well.
     """
     asked = _settled(policy, request)
-    machine = os.uname().machine
-    search = (program.replace("{arch}", machine) for program in asked.runtime_search)
-    places = os.environ.get("PATH", os.defpath)
-    found = runtimes.ask_all(runtimes.candidates(search, places), asked.runtime_probe_seconds)
+    asker = runtimes.Asker(policy=asked, machine=os.uname().machine, uid=os.geteuid())
+    found = tuple(asker.ask_until_good(_programs(asked)))
 
     return found, _settled(policy, request, found)
+
+
+def _programs(policy: Policy) -> Iterator[str]:
+    return runtimes.candidates(policy.runtime_search, os.environ, os.uname().machine, policy.touch_seconds)
+
+
+def _asker(request: Request, policy: Policy, node: NodeFacts, sysctl: Mapping[str, Optional[str]]) -> runtimes.Asker:
+    return runtimes.Asker(
+        policy=policy,
+        machine=os.uname().machine,
+        uid=os.geteuid(),
+        node=node,
+        surroundings=surroundings(node, sysctl, policy.container_workdir),
+        directories=tuple(_cache_directories(request, policy, workdir_of(request, _cwd()))),
+    )
+
+
+def _forms(image: Optional[ImageFact], policy: Policy, *, thorough: bool) -> tuple[str, ...]:
+    """
+    Choose from which forms of images containers are started on trial.
+    """
+    if not policy.runtime_probe_starts:
+        return ()
+    if thorough:
+        return ("tree", "file")
+    if image is None or not image.root.present:
+        # There will be no plan.
+        return ()
+
+    return (fitness.form_of(image.form),)
+
+
+def _cache_directories(request: Request, policy: Policy, workdir: Optional[str]) -> Iterator[str]:
+    """
+    List where verdicts are kept, but for places that a payload could write.
+    """
+    home = os.environ.get("HOME", "")
+    cache = os.environ.get("XDG_CACHE_HOME", "") or (home and os.path.join(home, ".cache"))
+    binds = (*policy.bind_default, *request.binds)
+    shown = [normal_path(os.path.join(workdir or "/", bind.source)) for bind in binds if bind.writable]
+    shown += [workdir] if workdir else []
+    for template in policy.host_cache_directories:
+        if "{cache}" not in template or cache.startswith("/"):
+            place = normal_path(template.replace("{cache}", cache).replace("{uid}", str(os.geteuid())))
+            if not any(is_below(place, path) or is_below(path, place) for path in shown):
+                yield place
 
 
 def _settled(policy: Policy, request: Request, found: tuple[RuntimeFact, ...] = ()) -> Policy:

@@ -12,10 +12,10 @@ from typing import Optional
 import attrs
 
 from wlcg_isolate._values import as_mapping, as_tuple
+from wlcg_isolate.host.nodefacts import NodeFacts
 from wlcg_isolate.images.catalogue import Candidate
 from wlcg_isolate.images.contents import Contents
 from wlcg_isolate.images.digests import Proof
-from wlcg_isolate.images.misfit import Node
 
 
 @attrs.frozen(kw_only=True)
@@ -150,21 +150,70 @@ class ImageFact:
 
 
 @attrs.frozen(kw_only=True)
+class ProbeFact:
+    """
+    What happened when a runtime was really started, with an image that the
+    library makes itself.
+
+    Attributes:
+        mode: In which mode it was started: ``"userns"`` or ``"setuid"``.
+
+        start: ``"yes"`` (the payload ended with the status that it was made
+            for, in namespaces of its own), ``"no"`` or ``"no-answer"``.
+
+        kind: Kind of problem when *start* is not ``"yes"``, or None.
+
+        reason: The cause when *start* is not ``"yes"``, or "".
+
+        advice: What mends it, or "".
+
+        layer: What creates a target that the image lacks: ``"overlay"``,
+            ``"underlay"`` or ``"none"``; None when it was not seen.
+
+        pid_namespace: Whether the container can have PIDs of its own; None
+            when it was not seen.
+
+        nested: Whether a container inside this one could have a user
+            namespace; None when it was not seen.
+
+        method: How an image file was opened: ``"fuse"``, ``"kernel"`` or
+            ``"unpacked"``; None for a tree.
+
+        seconds: From the call to the payload's first instruction.
+
+        starts: How many containers it took to find out.
+    """
+
+    mode: str
+    start: str
+    kind: Optional[str] = None
+    reason: str = ""
+    advice: str = ""
+    layer: Optional[str] = None
+    pid_namespace: Optional[bool] = None
+    nested: Optional[bool] = None
+    method: Optional[str] = None
+    seconds: float = 0.0
+    starts: int = 0
+
+
+@attrs.frozen(kw_only=True)
 class RuntimeFact:
     """
-    What one candidate for the runtime said of itself.
+    What is known of one candidate for the runtime.
 
     Attributes:
         path: Absolute path of the program.
 
-        verdict: ``"works"`` (it answered as a runtime does), ``"missing"`` or
-            ``"broken"``.
+        verdict: ``"works"`` (it answered as a runtime does), ``"missing"``,
+            ``"broken"``, ``"no-answer"``, or ``"unasked"`` when one before
+            it is good enough.
 
-        reason: Why it is missing or broken, or "".
+        reason: Why it does not work, or "".
 
         banner: Its answer to ``--version``, first line.
 
-        setuid: Whether it has a set-uid starter (``buildcfg`` says so).
+        setuid: Whether it has a set-uid starter that can act as such.
 
         config_file: Path of its configuration file, or None when it is not
             known.
@@ -173,6 +222,10 @@ class RuntimeFact:
             setuid"``, ...) to its values in their order.  A directive that
             the file leaves out is left out here; None when the file cannot
             be read.
+
+        tree: The probe with a tree image, or None when there was none.
+
+        file: The probe with a single-file image, or None.
     """
 
     path: str
@@ -182,6 +235,14 @@ class RuntimeFact:
     setuid: bool = False
     config_file: Optional[str] = None
     config: Optional[Mapping[str, tuple[str, ...]]] = attrs.field(default=None, converter=as_mapping)
+    tree: Optional[ProbeFact] = None
+    file: Optional[ProbeFact] = None
+
+    def allows(self, directive: str) -> bool:
+        """
+        Tell whether its configuration leaves a yes-or-no *directive* at yes.
+        """
+        return (self.config or {}).get(directive, ("yes",))[0] != "no"
 
 
 @attrs.frozen(kw_only=True)
@@ -212,7 +273,7 @@ class HostFacts:
 
         sysctl: Kernel limits by name, None where the kernel has no such.
 
-        node: Processor and kernel, as far as they matter for an image.
+        node: What else is known of the node, or None.
     """
 
     hostname: str
@@ -226,7 +287,7 @@ class HostFacts:
     image: Optional[ImageFact] = None
     paths: Mapping[str, PathFact] = attrs.field(factory=dict, converter=as_mapping)
     sysctl: Mapping[str, Optional[str]] = attrs.field(factory=dict, converter=as_mapping)
-    node: Optional[Node] = None
+    node: Optional[NodeFacts] = None
 
     def resolved(self, path: str) -> str:
         """
@@ -242,7 +303,7 @@ def config_of(runtimes: Iterable[RuntimeFact]) -> tuple[Mapping[str, tuple[str, 
     Return the configuration of the runtime that works, and its file.
     """
     for fact in runtimes:
-        if fact.verdict == "works":
+        if fact.verdict == "works" and all(p is None or p.start == "yes" for p in (fact.tree, fact.file)):
             return fact.config or {}, fact.config_file
 
     return {}, None

@@ -1,168 +1,283 @@
 """
-Find the candidates for the runtime and ask each what it is.
+Find the candidates for the runtime, and ask each what it is and can do.
 
-That a program exists, or that it exits with 0, proves little; one that does
-not answer ``--version`` as a runtime does is reported as broken.
+That a program exists, or that it exits with 0, proves little: one that does
+not answer ``--version`` as a runtime does is broken, and so is one that
+starts no container.  Nothing is asked twice: see `wlcg_isolate.host.cache`.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import shutil
-import signal
-import subprocess
-import threading
-from collections.abc import Iterable, Mapping
-from typing import Optional
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from typing import Any, Callable, Optional
 
 import attrs
 
-from wlcg_isolate.host.config import config_file_of, read_config
-from wlcg_isolate.host.facts import RuntimeFact
+from wlcg_isolate._values import is_below
+from wlcg_isolate.host import cache
+from wlcg_isolate.host.dump import to_plain
+from wlcg_isolate.host.facts import ProbeFact, RuntimeFact
+from wlcg_isolate.host.fitness import mode_of, probe_of, problem_of
+from wlcg_isolate.host.gather import gather
+from wlcg_isolate.host.nodefacts import NodeFacts
+from wlcg_isolate.host.start import RUNTIME_ENVIRON
 from wlcg_isolate.host.touch import within
+from wlcg_isolate.host.version import ask_version
+from wlcg_isolate.policy import Policy
+from wlcg_isolate.products import parse_banner
 
-#: What a runtime gets to see: nothing of the pilot's environment, in which
-#: any APPTAINER_* or SINGULARITY_* variable acts as an option.  Every call,
-#: even for the version, would make a configuration directory in the user's
-#: home; nothing can be made in /proc, and the runtime goes on without.
-RUNTIME_ENVIRON: Mapping[str, str] = {
-    "APPTAINER_CONFIGDIR": "/proc/wlcg_isolate",
-    "SINGULARITY_CONFIGDIR": "/proc/wlcg_isolate",
-    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    "LC_ALL": "C",
-}
+__all__ = ["RUNTIME_ENVIRON", "Asker", "candidates", "fact_from"]
 
-_BANNER = re.compile(r"(?:[\w.-]+ version )?v?\d+\.\d+")
-_SETUID = re.compile(r"^(?:APPTAINER|SINGULARITY)_SUID_INSTALL=1$", re.MULTILINE)
+#: A verdict against a runtime is kept for no longer: what is broken gets
+#: mended, and what is exhausted recovers.
+_KEEP_BAD_SECONDS = 60.0
 
-#: The runtime colours its messages also when they go to a file.
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-
-_Identity = tuple[int, ...]
-_known: dict[str, tuple[_Identity, RuntimeFact]] = {}
-_known_lock = threading.Lock()
+#: For a second look at a file system of which one gave no answer.
+_HANGING_SECONDS = 1.0
 
 
-def candidates(search: Iterable[str], path: str) -> Iterable[str]:
+def candidates(
+    search: Iterable[str], environ: Mapping[str, str], machine: str, deadline: Callable[[str], float]
+) -> Iterator[str]:
     """
     List the absolute paths to try, each once.
 
     Args:
-        search: Names or paths, in order of preference.
+        search: Names or paths, in order of preference; ``{arch}`` in one is
+            the node's architecture, ``{condor}`` where a glidein has its
+            HTCondor.
 
-        path: Directories to look names up in, as in PATH.
+        environ: The pilot's environment, with its PATH.
+
+        machine: The node's architecture.
+
+        deadline: How long to wait for a directory in PATH.
     """
-    seen: dict[str, None] = {}
-    for wanted in search:
-        if "/" in wanted:
-            seen.setdefault(os.path.abspath(wanted))
-            continue
-        # An empty or relative directory there would mean the payload's own.
-        found = shutil.which(wanted, path=":".join(place for place in path.split(":") if place.startswith("/")))
-        if found:
-            seen.setdefault(os.path.abspath(found))
+    condor = environ.get("CONDOR_DIR", "")
+    usable = [wanted for wanted in search if condor.startswith("/") or "{condor}" not in wanted]
+    wanted = [template.replace("{arch}", machine).replace("{condor}", condor) for template in usable]
+    # An empty or relative directory there would mean the payload's own.
+    path = [place for place in environ.get("PATH", os.defpath).split(":") if place.startswith("/")]
+    names = {name: partial(shutil.which, name, path=":".join(path)) for name in wanted if "/" not in name}
+    found = gather(names, lambda _: max(map(deadline, path), default=1.0)) if names else {}
+    places = (name if "/" in name else found[name].value for name in wanted)
 
-    return seen
+    return iter(dict.fromkeys(os.path.abspath(place) for place in places if place))
 
 
-def ask_all(paths: Iterable[str], seconds: float) -> tuple[RuntimeFact, ...]:
+@attrs.frozen(kw_only=True)
+class Asker:
     """
-    Ask candidates in order until one works.
+    Asks candidates, and remembers.
 
-    Returns:
-        A fact for each that was asked; the ones behind the first that works
-        are not started.
+    Attributes:
+        policy: Deadlines, and what is allowed.
+
+        machine: The node's architecture.
+
+        uid: The user's number.
+
+        node: What else is known of the node, or None.
+
+        forms: Forms of images to start containers from: ``"tree"``,
+            ``"file"``; none: only the version is asked.
+
+        surroundings: What a verdict depends on beside the runtime.
+
+        directories: Where verdicts are kept, best first.
+
+        fresh: Whether to ask anew what is known already.
+
+        every: Whether all are asked, also behind one that will do.
     """
-    facts: list[RuntimeFact] = []
-    for path in paths:
-        facts.append(ask(path, seconds))
-        if facts[-1].verdict == "works":
-            break
 
-    return tuple(facts)
+    policy: Policy
+    machine: str
+    uid: int
+    node: Optional[NodeFacts] = None
+    forms: tuple[str, ...] = ()
+    surroundings: Mapping[str, Any] = attrs.field(factory=dict)
+    directories: tuple[str, ...] = ()
+    fresh: bool = False
+    every: bool = False
+    #: Filled when the directories did not answer: they are left alone then.
+    _silent: list[str] = attrs.field(factory=list, init=False)
+    _hanging: list[str] = attrs.field(factory=list, init=False)
+
+    def ask_until_good(
+        self, paths: Iterable[str], form: str = "tree", answers: Iterable[RuntimeFact] = ()
+    ) -> Iterator[RuntimeFact]:
+        """
+        Ask candidates in order until one will do; the rest is listed.
+
+        Args:
+            paths: The candidates, best first.
+
+            form: Which probe counts, where there is one.
+
+            answers: What candidates have said a moment ago.
+        """
+        said = {fact.path: fact for fact in answers if fact.verdict != "unasked"}
+        found = False
+        for path in paths:
+            if found and not self.every:
+                yield RuntimeFact(path=path, verdict="unasked", reason="one before it is good enough")
+                continue
+            fact = said.get(path)
+            if fact is None or self.fresh or self._wanted(fact):
+                fact = self.ask(path)
+            found = found or (
+                fact.verdict != "missing" and problem_of(fact, self.uid, self.node, self.policy, form) is None
+            )
+            yield fact
+
+    def ask(self, path: str) -> RuntimeFact:
+        """
+        Ask one candidate.
+        """
+        key, entry = self._known(path)
+        if key is None:
+            reason = f"no answer within {self._seconds(path):g} s"
+            self._hanging.append(path)
+            return RuntimeFact(path=path, verdict="no-answer", reason=reason)
+        if not key:
+            return RuntimeFact(path=path, verdict="missing", reason="no such file")
+        fact = None if entry is None else self._still_good(entry)
+        watched = entry.watched if fact is not None and entry is not None else {}
+        if fact is None:
+            fact, files = ask_version(path, self.policy.runtime_probe_seconds)
+            watched = within(self._seconds(path), lambda: {f: cache.identity(f) for f in files}) or {}
+        done = self._complete(fact)
+        if _may_be_kept(done) and (done is not fact or entry is None or watched is not entry.watched):
+            self._keep(key, cache.Entry(time.time(), watched, to_plain(done)))
+
+        return done
+
+    def _known(self, path: str) -> tuple[Optional[str], Optional[cache.Entry]]:
+        """
+        Look at a candidate, and for what is known of it.
+
+        Returns:
+            Its key, "" when there is no such file and None for no answer; and
+            what is known.
+        """
+        found: dict[str, Any] = {}
+
+        def look() -> bool:
+            program = cache.identity(path)
+            parts = {"path": path, "real": os.path.realpath(path), "program": program, **self.surroundings}
+            key = "" if program is None else cache.key_of(parts)
+            found["entry"] = None if self.fresh or not key else cache.recall(key)
+            found["key"] = key
+            if key and found["entry"] is None and not self.fresh and not self._silent:
+                found["entry"] = cache.read(key, self.directories)
+            return True
+
+        # One thread for both: when the cache's directory hangs, the key is there.
+        if within(self._seconds(path), look) is None and "key" in found:
+            self._silent.append(path)
+
+        return found.get("key"), found.get("entry")
+
+    def _seconds(self, path: str) -> float:
+        """
+        Return the deadline for a candidate; where another on the same network
+        file system was silent, it is short.
+        """
+        slow = [place for place in self.policy.host_network_file_systems if is_below(path, place)]
+        hangs = any(is_below(other, place) for other in self._hanging for place in slow)
+
+        return min(self.policy.touch_seconds(path), _HANGING_SECONDS if hangs else float("inf"))
+
+    def _keep(self, key: str, entry: cache.Entry) -> None:
+        directories = () if self._silent else self.directories
+        cache.keep(key, entry)
+        if directories and not within(self.policy.host_touch_seconds, lambda: cache.write(key, entry, directories)):
+            self._silent.append(key)
+
+    def _still_good(self, entry: cache.Entry) -> Optional[RuntimeFact]:
+        fact = fact_from(entry.fact)
+        if fact is None:
+            return None
+        good = fact.verdict == "works" and all(p is None or p.start == "yes" for p in (fact.tree, fact.file))
+        longest = self.policy.runtime_probe_keep_seconds
+
+        return fact if 0 <= cache.age(entry) < (longest if good else min(longest, _KEEP_BAD_SECONDS)) else None
+
+    def _wanted(self, fact: RuntimeFact) -> list[str]:
+        """
+        List the forms of images from which a container is still to be started.
+        """
+        if fact.verdict != "works" or problem_of(fact, self.uid, self.node, self.policy, None) is not None:
+            return []
+        mode = mode_of(fact, self.uid, self.node, self.policy).name
+
+        return [form for form in self.forms if _is_unknown(probe_of(fact, form), mode)]
+
+    def _complete(self, fact: RuntimeFact) -> RuntimeFact:
+        """
+        Start containers for what is not known yet.
+        """
+        wanted = self._wanted(fact)
+        if not wanted:
+            return fact
+        mode = mode_of(fact, self.uid, self.node, self.policy).name
+        if len(wanted) > 1:
+            from concurrent.futures import ThreadPoolExecutor
+
+            with ThreadPoolExecutor(len(wanted)) as pool:
+                found = list(pool.map(lambda form: self._probe(fact, form, mode), wanted))
+        else:
+            found = [self._probe(fact, form, mode) for form in wanted]
+        probes: dict[str, Any] = dict(zip(wanted, found))
+
+        return attrs.evolve(fact, **probes)
+
+    def _probe(self, fact: RuntimeFact, form: str, mode: str) -> ProbeFact:
+        from wlcg_isolate.host.probe import probe
+
+        product = parse_banner(fact.banner)
+        fuse = os.access("/dev/fuse", os.R_OK | os.W_OK, effective_ids=True)
+
+        return probe(
+            fact.path,
+            form,
+            mode=mode,
+            home=self.policy.container_workdir,
+            machine=self.machine,
+            seconds=self.policy.runtime_probe_seconds,
+            unpack=mode == "userns" and not fuse and product is not None and not product.lacks(("--unsquash",)),
+        )
 
 
-def ask(path: str, seconds: float) -> RuntimeFact:
+def fact_from(data: Any) -> Optional[RuntimeFact]:
     """
-    Ask one candidate what it is.
-
-    The answer of one that works is kept for the life of this process, as
-    long as the file stays the same one.
+    Make a fact from plain types; None when they are of another shape.
     """
-    identity = _identity(path)
-    if identity is None:
-        return RuntimeFact(path=path, verdict="missing", reason="no such file")
-    with _known_lock:
-        known = _known.get(path)
-    if known is not None and known[0] == identity:
-        return known[1]
-
-    fact = _ask(path, seconds)
-    if fact.verdict == "works":
-        with _known_lock:
-            _known[path] = (identity, fact)
-
-    return fact
-
-
-def _identity(path: str) -> Optional[_Identity]:
     try:
-        found = os.stat(path)
-    except OSError:
+        values = dict(data)
+        for form in ("tree", "file"):
+            values[form] = None if values[form] is None else ProbeFact(**values[form])
+        if values["config"] is not None:
+            values["config"] = {name: tuple(value) for name, value in values["config"].items()}
+        return RuntimeFact(**values)
+    except (TypeError, KeyError, ValueError, AttributeError):
         return None
 
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_mode
+
+def _is_unknown(probe: Optional[ProbeFact], mode: str) -> bool:
+    return probe is None or probe.mode != mode
 
 
-def _ask(path: str, seconds: float) -> RuntimeFact:
-    banner, fault = _run((path, "--version"), seconds)
-    first_line = banner.strip().partition("\n")[0]
-    if not fault and not _BANNER.match(first_line):
-        fault = f"its answer to --version is not a runtime's: {first_line[:60]!r}"
-    fact = RuntimeFact(path=path, verdict="broken" if fault else "works", reason=fault, banner=first_line)
-    if fault:
-        return fact
-
-    # Singularity 2 has no such command; it then is too old for us anyway.
-    built, _ = _run((path, "buildcfg"), seconds)
-    config_file = config_file_of(path, built)
-
-    return attrs.evolve(
-        fact,
-        setuid=bool(_SETUID.search(built)),
-        config_file=config_file,
-        config=None if config_file is None else within(seconds, lambda: read_config(config_file)),
-    )
-
-
-def _run(argv: tuple[str, ...], seconds: float) -> tuple[str, str]:
+def _may_be_kept(fact: RuntimeFact) -> bool:
     """
-    Run a program without input.
-
-    Returns:
-        Its standard output, and what went wrong or "".
+    Tell whether a fact may be kept: no answer today says nothing of tomorrow.
     """
-    try:
-        process = subprocess.Popen(  # noqa: S603 - the program is the pilot's own choice
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=dict(RUNTIME_ENVIRON),
-            start_new_session=True,
-        )
-    except OSError as e:
-        return "", f"cannot be executed: {e.strerror}"
-    with process:
-        try:
-            stdout, stderr = process.communicate(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            # Its children hold the pipes, too.
-            os.killpg(process.pid, signal.SIGKILL)
-            return "", f"no answer to {argv[1]} within {seconds:g} s"
-    if process.returncode:
-        words = _COLOUR.sub("", stderr.decode("utf-8", "replace")).strip().partition("\n")[0]
-        return "", f"{argv[1]} ended with status {process.returncode}: {words[:200]}"
+    if fact.verdict not in ("works", "broken"):
+        return False
 
-    return stdout.decode("utf-8", "replace"), ""
+    return all(probe is None or probe.start != "no-answer" for probe in (fact.tree, fact.file))

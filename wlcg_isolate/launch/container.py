@@ -24,6 +24,7 @@ from wlcg_isolate.launch import descriptors, handshake, process, verdict
 from wlcg_isolate.launch.copies import read_credentials
 from wlcg_isolate.launch.lifeline import watch
 from wlcg_isolate.launch.scratch import Scratch
+from wlcg_isolate.launch.sweep import sweep
 from wlcg_isolate.launch.verdict import not_started
 from wlcg_isolate.outcome import Outcome, runtime_failure
 from wlcg_isolate.plan import Plan
@@ -152,6 +153,7 @@ class Container:
             if not launcher.wait(left):
                 self._timed_out = True
                 self.stop()
+            sweep(self.plan, self._payload)
             wall = time.monotonic() - self._released
         except BaseException:
             self.kill()
@@ -251,7 +253,8 @@ class Container:
             raise not_started(
                 "isolation-incomplete", "the payload's process was not found below the runtime's", "the node"
             )
-        shared = handshake.shared_namespaces(payload, userns=self.plan.runtime.mode == "userns")
+        runtime = self.plan.runtime
+        shared = handshake.shared_namespaces(payload, userns=runtime.mode == "userns", pid=runtime.pid)
         if shared:
             reason = f"the container has no {', '.join(shared)} namespace of its own"
             raise not_started("isolation-incomplete", reason, "the runtime's configuration")
@@ -294,6 +297,7 @@ class Container:
             process.send(None, self._payload.init, signal.SIGKILL)
             launcher.wait(self.plan.grace)
         launcher.kill()
+        sweep(self.plan, self._payload)
 
     def _close(self) -> None:
         # From here on the process numbers may be somebody else's.

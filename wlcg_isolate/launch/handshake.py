@@ -31,8 +31,9 @@ from typing import NamedTuple, Optional
 
 from wlcg_isolate import _render
 from wlcg_isolate._values import IDENTIFIER
+from wlcg_isolate.host import procfs
 from wlcg_isolate.images.digests import is_same
-from wlcg_isolate.launch import process, procfs
+from wlcg_isolate.launch import process
 from wlcg_isolate.plan import Plan
 
 RELEASE_FD = 3
@@ -120,7 +121,7 @@ def replaced_image(plan: Plan) -> str:
     return f"{image.resolved_path} was replaced after it was examined"
 
 
-def shared_namespaces(payload: Payload, *, userns: bool) -> tuple[str, ...]:
+def shared_namespaces(payload: Payload, *, userns: bool, pid: bool = True) -> tuple[str, ...]:
     """
     List the namespaces that the container has not of its own.
 
@@ -128,7 +129,7 @@ def shared_namespaces(payload: Payload, *, userns: bool) -> tuple[str, ...]:
     (``allow pid ns = no``), so the answer of the kernel counts.
     """
     host = procfs.namespaces()
-    wanted = (*_SEPARATE, "user") if userns else _SEPARATE
+    wanted = [name for name in (*_SEPARATE, "user") if (userns or name != "user") and (pid or name != "pid")]
 
     return tuple(name for name in wanted if payload.namespaces.get(name) in (None, host.get(name)))
 

@@ -220,8 +220,19 @@ def programs(value: Any) -> Iterator[str]:
     faults = tuple(texts(value))
     yield from faults
     for program in () if faults else value:
-        if "/" in program and not program.startswith("/"):
+        if "/" in program and not program.startswith(("/", "{condor}/")):
             yield f"holds {program!r}, which is neither a name nor an absolute path"
+
+
+def caches(value: Any) -> Iterator[str]:
+    """
+    A list of absolute paths that may depend on the user's cache directory.
+    """
+    faults = tuple(texts(value))
+    yield from faults
+    for place in () if faults else value:
+        if not re.match(r"(/|\{cache\})([^{}]|\{uid\})*\Z", place):
+            yield f"holds {place!r}, which is no absolute path with {{cache}} at its begin or {{uid}}"
 
 
 def repositories(value: Any) -> Iterator[str]:

@@ -44,6 +44,11 @@ _USUAL_PLACES = (
     "/usr/local/bin/apptainer",
     "/usr/bin/singularity",
     "/usr/local/bin/singularity",
+    "/cvmfs/oasis.opensciencegrid.org/mis/apptainer/bin/apptainer",
+    "/cvmfs/atlas.cern.ch/repo/containers/sw/apptainer/{arch}-el9/current/bin/apptainer",
+    "/cvmfs/alice.cern.ch/containers/bin/apptainer/current-{arch}/bin/apptainer",
+    "/cvmfs/alice.cern.ch/containers/bin/apptainer/current/bin/apptainer",
+    "{condor}/usr/libexec/apptainer",
 )
 
 #: Host variables that mean the same in every image and name no path: the
@@ -79,10 +84,15 @@ class Policy(ImageKeys):
 
     Attributes:
         runtime_search: Programs to try, in order; a name without a slash is
-            looked up in PATH, and ``{arch}`` is the node's architecture.
+            looked up in PATH, ``{arch}`` is the node's architecture, and
+            ``{condor}`` where a glidein has its HTCondor (CONDOR_DIR).
 
         runtime_allow_setuid: Whether a set-uid installation may be used as
             such; otherwise it runs with user namespaces.
+
+        runtime_allow_shared_pids: Whether a payload may run without process
+            ids of its own where the node cannot give them; it then sees the
+            pilot's processes.
 
         runtime_user_binds: Whether the runtime lets users bind at all.
 
@@ -93,7 +103,14 @@ class Policy(ImageKeys):
 
         runtime_cachedir: Where the runtime keeps its cache.
 
-        runtime_probe_seconds: Deadline for asking a runtime its version.
+        runtime_probe_starts: Whether a runtime must have started a container
+            here before it is used; otherwise its version is enough.
+
+        runtime_probe_seconds: Deadline for asking a runtime its version, and
+            for each start on trial.
+
+        runtime_probe_keep_seconds: How long the verdict on a runtime holds
+            while nothing changes on the node.
 
         runtime_start_seconds: Deadline from the start of the runtime to the
             payload's first instruction.
@@ -103,6 +120,11 @@ class Policy(ImageKeys):
 
         host_network_file_systems: Directories with a deadline of their own,
             in seconds for one look.
+
+        host_cache_directories: Where verdicts on the node are kept for the
+            next pilot, the first that can be written and that no payload
+            can.  ``{cache}`` stands for the XDG cache directory of the user
+            and ``{uid}`` for the user's number; empty: nowhere.
 
         environment_keep: Host variables that pass, by name or by a pattern
             with ``*``.
@@ -171,6 +193,7 @@ class Policy(ImageKeys):
         default=_USUAL_PLACES, converter=as_tuple, metadata=choice(checks.programs)
     )
     runtime_allow_setuid: bool = attrs.field(default=True, metadata=limit(allowed, checks.truth))
+    runtime_allow_shared_pids: bool = attrs.field(default=True, metadata=limit(allowed, checks.truth))
     runtime_user_binds: bool = attrs.field(default=True, metadata=limit(allowed, checks.truth))
     runtime_layers: tuple[str, ...] = attrs.field(
         default=("overlay", "underlay"), converter=as_tuple, metadata=limit(common, checks.layers)
@@ -180,10 +203,15 @@ class Policy(ImageKeys):
         default=None, metadata=choice(checks.path_or_none, layers=NODE_MATTER)
     )
     runtime_probe_seconds: float = attrs.field(default=20.0, metadata=limit(smaller, checks.seconds))
+    runtime_probe_starts: bool = attrs.field(default=True, metadata=choice(checks.truth, layers=NODE_MATTER))
+    runtime_probe_keep_seconds: float = attrs.field(default=21600.0, metadata=limit(smaller, checks.seconds))
     runtime_start_seconds: float = attrs.field(default=300.0, metadata=limit(smaller, checks.seconds))
     host_touch_seconds: float = attrs.field(default=20.0, metadata=limit(smaller, checks.seconds))
     host_network_file_systems: Mapping[str, float] = attrs.field(
         default=_SLOW, converter=as_mapping, metadata=limit(sooner, checks.deadlines)
+    )
+    host_cache_directories: tuple[str, ...] = attrs.field(
+        default=("{cache}/wlcg_isolate",), converter=as_tuple, metadata=choice(checks.caches, layers=SITE_MATTER)
     )
     environment_keep: tuple[str, ...] = attrs.field(
         default=_BASE_KEEP, converter=as_tuple, metadata=listing(checks.names, _TEXTS)

@@ -21,6 +21,7 @@ from wlcg_isolate import Payload, Policy, Request
 from wlcg_isolate.fitness import choose_image, looked_at
 from wlcg_isolate.host import HostFacts
 from wlcg_isolate.host.image import look_at_image
+from wlcg_isolate.host.processor import as_facts
 from wlcg_isolate.images.misfit import Node
 
 NODE = Node(machine="x86_64", kernel="5.14.0", level=3, vsyscall=True, cores=8)
@@ -80,7 +81,7 @@ def resolve(cvmfs):
         fact = look_at_image(request, settings, node, paths={}, workdir="/tmp")
         facts = HostFacts(
             hostname="n", machine=node.machine, kernel=node.kernel, uid=1, gid=1, cwd="/", environ={}, runtimes=(),
-            image=fact, node=node,
+            image=fact, node=as_facts(node),
         )  # fmt: skip
         image, problems = choose_image(request, settings, facts)
         return image, problems, looked_at(request, settings, facts)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from wlcg_isolate.host.node import level_of, read_node
+from wlcg_isolate.host.processor import read_processor
 from wlcg_isolate.images.contents import Contents
 from wlcg_isolate.images.misfit import Node, kernel_numbers, misfits, runs_on
 
@@ -64,17 +64,9 @@ V3 = f"{V2} avx avx2 bmi1 bmi2 f16c fma abm movbe xsave"
 V4 = f"{V3} avx512f avx512bw avx512cd avx512dq avx512vl"
 
 
-@pytest.mark.parametrize(
-    ("flags", "level"), [("fpu lm", 1), (V2, 2), (V3, 3), (V3.replace("bmi2", ""), 2), (V4, 4), (f"fpu {V4[60:]}", 1)]
-)
-def test_level_of(flags, level):
-    """A level needs all flags of those below."""
-    assert level == level_of(flags.split())
-
-
 def test_this_node():
     """This node is one that can be."""
-    node = read_node()
+    node = read_processor()
 
     assert node.level is None or 1 <= node.level <= 4
     assert runs_on(node.machine, node.machine)

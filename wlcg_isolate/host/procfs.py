@@ -84,3 +84,24 @@ def namespaces(pid: object = "self") -> dict[str, int]:
         found[name] = int(link.partition("[")[2].rstrip("]"))
 
     return found
+
+
+def sharing(name: str, number: int) -> list[int]:
+    """
+    List the processes that are in a namespace, as far as this user may tell.
+
+    Args:
+        name: Its kind: ``"mnt"``, ``"pid"``, ...
+
+        number: Its inode number.
+    """
+    wanted = f"{name}:[{number}]"
+    found = []
+    for pid in os.listdir("/proc"):
+        try:
+            if pid.isdigit() and os.readlink(f"/proc/{pid}/ns/{name}") == wanted:
+                found.append(int(pid))
+        except OSError:
+            continue
+
+    return found
