@@ -20,7 +20,7 @@ case $1 in
 buildcfg) echo "{config}"; exit 0 ;;
 esac
 echo run >>"{calls}"
-while [ "$1" != /bin/sh ]; do shift; done
+until [ "$1" = /bin/sh ] || [ "$1" = /proc/self/fd/8 ]; do shift; done
 {behaviour}
 """
 

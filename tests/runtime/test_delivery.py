@@ -62,9 +62,7 @@ def expected(trace_id, **more):
 @pytest.fixture
 def bare_host(monkeypatch):
     """Take away what the tester's own environment would add."""
-    for name in ("TERM", "TZ", "USER", "LOGNAME"):
-        monkeypatch.delenv(name, raising=False)
-    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+    for name in set(os.environ) - {"PATH", "HOME"}:
         monkeypatch.delenv(name)
 
 
@@ -72,9 +70,10 @@ def bare_host(monkeypatch):
 def test_whole_environment(request_for, policy, started, bare_host, name):
     """Nothing arrives that was not decided, and nothing is missing."""
     odd = {name: f"value of {name}\n" for name in ODD_NAMES}
+    policy = attrs.evolve(policy, environment_settable=("SHELLOPTS", "BASH*", "PS4", "ENV", "LS_COLORS*", "IFS"))
     outcome, said, record = started(request_for("cat", "/proc/self/environ", name=name, env=odd), policy)
 
-    assert ("success", expected(outcome.trace_id, **odd)) == (outcome.kind, entries(said))
+    assert ("success", expected(outcome.trace_id, **odd)) == (outcome.kind, entries(said)), outcome.message
     assert ("loader", None) == (record["wlcg.isolation.starter"], record.get("wlcg.isolation.starter_reason"))
 
 
@@ -180,6 +179,15 @@ def test_variables_of_the_image(request_for, policy, started, bare_host, tree):
     image_says = {"PATH": "/bin:/opt/image", "LD_LIBRARY_PATH": "/opt/lib", "EMPTY": ""}
 
     assert expected(outcome.trace_id, IMAGE_OWN="decided", **image_says) == entries(said)
+
+
+def test_without_the_variables_of_the_image(request_for, policy, started, bare_host, tree):
+    """Where policy keeps the image's variables out, its PATH is all that is left of them."""
+    image = tree("cat", scripts={".singularity.d/env/90-environment.sh": "export IMAGE_OWN=1 PATH=/bin:/opt/image\n"})
+    request = attrs.evolve(request_for("cat", "/proc/self/environ"), image=image)
+    outcome, said, _ = started(request, attrs.evolve(policy, environment_image=False))
+
+    assert expected(outcome.trace_id, PATH="/bin:/opt/image") == entries(said)
 
 
 def test_path_that_was_decided(request_for, policy, started, tree):

@@ -17,9 +17,10 @@ from pathlib import Path
 import pytest
 
 from wlcg_isolate.environment import SHELL_OWNED
-from wlcg_isolate.launch import handshake, process, procfs
+from wlcg_isolate.launch import inherited, process, procfs
 from wlcg_isolate.launch.lifeline import Lifeline
 from wlcg_isolate.launch.process import Child, Ended
+from wlcg_isolate.launch.starters import Shell
 
 KERNEL = tuple(int(word) for word in re.findall(r"\d+", os.uname().release)[:2])
 
@@ -186,15 +187,19 @@ def release(start):
         pipes = [os.pipe() for _ in range(3)]
         (text_out, text_in), (ready_out, ready_in), (said_out, said_in) = pipes
         fixed = {3: text_out, 4: ready_in, 5: text_out, 6: said_in, 7: 2}
-        child = start(*words, "-c", handshake.SHIM, environ=image_environ, descriptors=fixed)
+        child = start(*words, *Shell.command[1:], environ=image_environ, descriptors=fixed)
         for fd in (text_out, ready_in, said_in):
             os.close(fd)
         with open(ready_out, "rb") as ready, open(said_out, "rb") as said:
             pid = int(ready.readline())
             request = types.SimpleNamespace(payload=types.SimpleNamespace(command=command))
-            plan = types.SimpleNamespace(payload_environ=environ, request=request, home="/usr")
+            plan = types.SimpleNamespace(
+                payload_environ=environ, runtime_environ={}, request=request, home="/usr", image_environ=True
+            )
+            found = inherited.environ_of(pid)
+            arriving = inherited.payload_environ(plan, found)
             with open(text_in, "wb") as text:
-                text.write(handshake.release_text(plan, handshake.Payload(pid, pid, None, 1, {})) if command else b"")
+                text.write(Shell().release(plan, found, arriving) if command else b"")
             child.wait(30)
             return child, said.read()
 

@@ -82,6 +82,7 @@ def main(argv: Sequence[str]) -> int:
         return 1
 
     findings = [*_runtime_findings(facts, policy), *_kernel_findings(facts, policy), *_path_findings(facts)]
+    findings.append(_loader_finding(facts))
     if options.image is not None:
         findings.append(_proof(request, policy))
     able = all(f.verdict == "yes" for f in findings if f.vital)
@@ -104,6 +105,14 @@ def _runtime_findings(facts: HostFacts, policy: Policy) -> Iterator[Finding]:
     for fact in facts.runtimes:
         if fact.path != runtime.path:
             yield Finding(f"  not {fact.path}", "no", "looked at before it", fact.reason or "too old")
+
+
+def _loader_finding(facts: HostFacts) -> Finding:
+    if facts.loader_fault is None:
+        return Finding("loader", "yes", "started once", "payloads get exactly what was decided, from any image")
+    meaning = "payloads are started by their image's shell, which changes some variables and has to be there"
+
+    return Finding("loader", "no", facts.loader_fault, meaning, "sysctl -w vm.memfd_noexec=0, where it is 2")
 
 
 def _kernel_findings(facts: HostFacts, policy: Policy) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ from wlcg_isolate.errors import PolicyError
 from wlcg_isolate.host import runtimes
 from wlcg_isolate.host.facts import HostFacts, ImageFact, PathFact, RuntimeFact, TargetFact, config_of
 from wlcg_isolate.host.image import look_at_image
+from wlcg_isolate.host.loader import loader_fault
 from wlcg_isolate.host.node import read_node
 from wlcg_isolate.host.touch import look_at_all
 from wlcg_isolate.policy import Policy
@@ -69,6 +70,7 @@ def probe_host(request: Request, policy: Policy) -> HostFacts:
         paths=paths,
         sysctl={name: _read(path) for name, path in _SYSCTL.items()},
         node=node,
+        loader_fault=loader_fault(uname.machine, settled.runtime_probe_seconds),
     )
 
 

@@ -213,6 +213,9 @@ class HostFacts:
         sysctl: Kernel limits by name, None where the kernel has no such.
 
         node: Processor and kernel, as far as they matter for an image.
+
+        loader_fault: Why the loader cannot be executed here, or None when it
+            can.
     """
 
     hostname: str
@@ -227,6 +230,7 @@ class HostFacts:
     paths: Mapping[str, PathFact] = attrs.field(factory=dict, converter=as_mapping)
     sysctl: Mapping[str, Optional[str]] = attrs.field(factory=dict, converter=as_mapping)
     node: Optional[Node] = None
+    loader_fault: Optional[str] = "nobody tried the loader"
 
     def resolved(self, path: str) -> str:
         """
