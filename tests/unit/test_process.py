@@ -162,6 +162,15 @@ def test_family(shell):
     assert {child.pid} | inner <= set(procfs.family(os.getpid()))
 
 
+def test_last_descriptor(start, mocker):
+    """The highest descriptor of a process is found, and a usual limit where it is hidden."""
+    child = start("/bin/sleep", "60", descriptors={77: 2})
+
+    assert 77 == inherited.last_descriptor(child.pid)
+    mocker.patch("os.listdir", side_effect=PermissionError)
+    assert 1024 == inherited.last_descriptor(child.pid)
+
+
 def test_start_ticks_whatever_the_name(shell):
     """A process has its start for ever; its name cannot forge it."""
     child, output = shell('echo ") 1 2 (3) 4" > /proc/$$/comm; echo; sleep 60')
@@ -199,7 +208,7 @@ def release(start):
             found = inherited.environ_of(pid)
             arriving = inherited.payload_environ(plan, found)
             with open(text_in, "wb") as text:
-                text.write(Shell().release(plan, found, arriving) if command else b"")
+                text.write(Shell().release(pid, plan, found, arriving) if command else b"")
             child.wait(30)
             return child, said.read()
 

@@ -23,6 +23,9 @@ _RUNTIME_NAMES = re.compile(rb"(APPTAINER|SINGULARITY)")
 _RUNTIME_ADDS = frozenset(name.encode() for name in _render.RUNTIME_ADDS)
 _LIBRARIES = b"LD_LIBRARY_PATH"
 
+#: getrlimit(2), RLIMIT_NOFILE, as the kernel sets it.
+_USUAL_LIMIT = 1024
+
 
 def environ_of(pid: int) -> Optional[dict[bytes, bytes]]:
     """
@@ -36,6 +39,17 @@ def environ_of(pid: int) -> Optional[dict[bytes, bytes]]:
     pairs = (entry.partition(b"=") for entry in raw.split(b"\0") if b"=" in entry)
 
     return {name: value for name, _, value in pairs}
+
+
+def last_descriptor(pid: int) -> int:
+    """
+    Find the highest descriptor that a process has open; a usual limit where
+    the kernel hides it.
+    """
+    try:
+        return max(map(int, os.listdir(f"/proc/{pid}/fd")))
+    except (OSError, ValueError):
+        return _USUAL_LIMIT
 
 
 def payload_environ(plan: Plan, found: Environ) -> dict[bytes, bytes]:

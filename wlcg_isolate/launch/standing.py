@@ -98,7 +98,7 @@ class Standing:
             reason = f"arguments and variables are {excess} bytes more than the kernel passes on"
             raise not_started("argument-undeliverable", reason, "request", "hand them over in a file")
 
-        return self._starter.release(self._plan, found, environ)
+        return self._starter.release(payload.pid, self._plan, found, environ)
 
     def let_go(self, release: bytes) -> None:
         """

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import shlex
 from collections.abc import Mapping
 from typing import Optional, Union
@@ -25,14 +24,10 @@ from typing import Optional, Union
 from wlcg_isolate import _render
 from wlcg_isolate._values import IDENTIFIER
 from wlcg_isolate.host.loader import LOADER_FD, PATH, open_loader
-from wlcg_isolate.launch.inherited import Environ
+from wlcg_isolate.launch.inherited import Environ, last_descriptor
 from wlcg_isolate.loader import release
 from wlcg_isolate.loader.program import MARKER_FD, NOT_RELEASED, RELEASE_FD, WAITING_FDS
 from wlcg_isolate.plan import Plan
-
-#: Where closing one by one ends, on kernels without close_range(2), when
-#: there is no limit.
-_MANY_FDS = 65_536
 
 
 class LoaderError(Exception):
@@ -85,11 +80,13 @@ class Loader:
         except OSError:
             return False
 
-    def release(self, plan: Plan, found: Environ, environ: Environ) -> bytes:
+    def release(self, pid: int, plan: Plan, found: Environ, environ: Environ) -> bytes:
         """
         Write what turns it into the payload.
 
         Args:
+            pid: Its process.
+
             plan: The plan.
 
             found: What image and runtime set.
@@ -98,14 +95,13 @@ class Loader:
         """
         del found
         command = [os.fsencode(word) for word in plan.request.payload.command]
-        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
 
         return release.lay_out(
             command,
             [name + b"=" + value for name, value in environ.items()],
             paths=release.candidates(command[0], environ.get(b"PATH")),
             directory=os.fsencode(plan.home),
-            last_fd=_MANY_FDS if limit == resource.RLIM_INFINITY else limit,
+            last_fd=max(last_descriptor(pid), *WAITING_FDS),
         )
 
 
@@ -130,10 +126,11 @@ class Shell:
 
         return True
 
-    def release(self, plan: Plan, found: Environ, environ: Environ) -> bytes:
+    def release(self, pid: int, plan: Plan, found: Environ, environ: Environ) -> bytes:
         """
         Write the text that turns it into the payload.
         """
+        del pid
         # The runtime starts elsewhere when the pilot's current directory is
         # gone (Apptainer 1.4.5).  This comes first: a shell may export OLDPWD.
         lines = [b"cd " + _quoted(os.fsencode(plan.home)) + f" || exit {NOT_RELEASED}".encode()]
