@@ -67,7 +67,7 @@ def bare_host(monkeypatch):
             monkeypatch.delenv(name)
 
 
-@pytest.mark.parametrize("name", ["tiny", "tiny-bare", "debian11", "debian13"])
+@pytest.mark.parametrize("name", ["tiny", "tiny-bare", "debian11", "debian13", "tiny.sif", "tiny.sqfs", "debian11.sif"])
 def test_whole_environment(request_for, policy, started, bare_host, name):
     """Nothing arrives that was not decided, and nothing is missing."""
     odd = {name: f"value of {name}\n" for name in ODD_NAMES}
@@ -89,7 +89,7 @@ def test_host_names_that_no_shell_knows(request_for, policy, started, bare_host,
     assert expected(outcome.trace_id, UID="host's", **{"job.id": "4711"}) == entries(said)
 
 
-@pytest.mark.parametrize("name", ["debian11", "debian13"])
+@pytest.mark.parametrize("name", ["debian11", "debian13", "debian11.sif"])
 def test_both_starters_agree(request_for, policy, started, bare_host, name):
     """Where the image's shell has to start the payload, it gets the same."""
     environ = {"A": bytes(range(1, 256)).decode("utf-8", "surrogateescape"), "E": "", "NL": "\n\n"}
@@ -358,7 +358,7 @@ def _differences(request_for, policy, started, seed, name, count):
     return set(expected(outcome.trace_id, **variables)) ^ set(entries(said))
 
 
-@pytest.mark.parametrize(("seed", "name"), [(1, "tiny"), (2, "debian11"), (3, "debian13")])
+@pytest.mark.parametrize(("seed", "name"), [(1, "tiny"), (2, "debian11"), (3, "debian13"), (4, "tiny.sif")])
 def test_random_variables(request_for, policy, started, bare_host, seed, name):
     """Thousands of random names and values: no difference."""
     assert set() == _differences(request_for, policy, started, seed, name, 2000)
@@ -368,7 +368,7 @@ def test_random_variables(request_for, policy, started, bare_host, seed, name):
 def test_many_random_variables(request_for, policy, started, bare_host):
     """A hundred thousand random names and values: no difference."""
     for seed in range(50):
-        name = ("tiny", "debian11", "debian13")[seed % 3]
+        name = ("tiny", "debian11", "debian13", "tiny.sif", "tiny.sqfs")[seed % 5]
 
         assert set() == _differences(request_for, policy, started, 1000 + seed, name, 2000), f"seed {seed}"
 
