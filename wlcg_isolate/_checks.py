@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Callable, Optional
 
 from wlcg_isolate._values import is_below, utf8_fault
 from wlcg_isolate.binds import BindDecision
-from wlcg_isolate.environment import EnvDecision
+from wlcg_isolate.environment import EnvDecision, fits_shell
 from wlcg_isolate.errors import Problem
 from wlcg_isolate.host import HostFacts, PathFact, repository_path, trace_candidates
 from wlcg_isolate.policy import Policy
@@ -257,7 +257,30 @@ def _credentials(plan: Plan, facts: HostFacts) -> Iterator[Problem]:
         )
 
 
-_STATIC_CHECKS: tuple[Callable[[Plan, HostFacts], Iterator[Problem]], ...] = (_not_utf8, _planted_tmp, _credentials)
+def _needs_loader(plan: Plan, facts: HostFacts) -> Iterator[Problem]:
+    """
+    A command alone is started by the image's shell.
+    """
+    for name in plan.payload_environ:
+        if not fits_shell(name):
+            yield _cannot_carry("variable-undeliverable", f"no shell can deliver the variable {name}")
+    shell = facts.image.targets.get("/bin/sh") if facts.image is not None else None
+    # What a URI leads to is known when it was pulled.
+    if plan.image.form != "uri" and (shell is None or shell.kind != "file"):
+        yield Problem(
+            kind="image-no-shell",
+            message=f"{plan.image.path} holds no /bin/sh, which the command needs",
+            origin=plan.image.requested,
+            advice="start the payload with wlcg-isolate run",
+        )
+
+
+_STATIC_CHECKS: tuple[Callable[[Plan, HostFacts], Iterator[Problem]], ...] = (
+    _not_utf8,
+    _planted_tmp,
+    _credentials,
+    _needs_loader,
+)
 
 
 def unrenderable(plan: Plan, facts: HostFacts) -> Iterator[Problem]:

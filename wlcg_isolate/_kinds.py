@@ -54,7 +54,7 @@ KINDS: Mapping[str, Kind] = {
         "policy", _NEVER, "The image reference is a URI; images are not pulled for each payload."
     ),
     "image-form-unsupported": Kind("policy", _NEVER, "The image is of a form that this version does not run."),
-    "image-no-shell": Kind("policy", _NEVER, "The image holds no /bin/sh, which starts the payload."),
+    "image-no-shell": Kind("policy", _NEVER, "The image holds no /bin/sh, which is to start the payload."),
     "gpu-not-allowed": Kind("policy", _NEVER, "Policy does not allow the GPUs that are asked for."),
     "timeout-too-long": Kind("policy", _NEVER, "The time limit asked for is above the one that policy sets."),
     "bind-target-forbidden": Kind("policy", _NEVER, "A bind would hide a part of the image that its system needs."),
@@ -121,6 +121,10 @@ KINDS: Mapping[str, Kind] = {
     "runtime-killed": Kind("runtime", _SAME, "A signal ended the runtime before the payload started."),
     "runtime-hung": Kind("runtime", _OTHER, "The runtime did not start the payload in time."),
     "isolation-incomplete": Kind("runtime", _OTHER, "The container shares a namespace that it must not share."),
+    "loader-refused": Kind(
+        "runtime", _OTHER, "The runtime does not execute the loader, and no shell can deliver a variable."
+    ),
+    "start-forged": Kind("runtime", _NEVER, "A program of the image wrote the start marker in the loader's place."),
     "runtime-failed": Kind(
         "runtime", _OTHER, "The runtime ended before the payload started, for a reason not listed here."
     ),

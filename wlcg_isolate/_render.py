@@ -204,6 +204,7 @@ def as_dict(plan: Plan) -> dict[str, Any]:
             "mount": plan.image.mount,
             "looked_at": [look._asdict() for look in plan.image.looked_at],
         },
+        "starter": {"name": plan.starter, "reason": plan.starter_reason},
         "workdir": plan.workdir,
         "gpus": list(plan.gpus),
         "timeout": plan.timeout,
@@ -240,6 +241,7 @@ def explain(plan: Plan) -> str:
     if image.resolved_path != image.path:
         lines.append(f"          pinned to {image.resolved_path}")
     lines.append(f"          {_image_words(plan)}")
+    lines.append(f"started   by the {plan.starter}{': ' + plan.starter_reason if plan.starter_reason else ''}")
     lines += ["binds", *_bind_lines(plan), "environment", *_environment_lines(plan)]
     lines += [f"warning   {warning}" for warning in plan.warnings]
     lines += [f"warning   {problem}" for problem in plan.unrenderable]

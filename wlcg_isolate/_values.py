@@ -124,6 +124,18 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def name_fault(value: Any) -> Optional[str]:
+    """
+    Say why *value* is no name of a variable, or None when it is: it need not
+    be one that a shell knows.
+    """
+    fault = text_fault(value)
+    if fault is None and "=" in value:
+        fault = "must not hold ="
+
+    return fault
+
+
 def seconds_fault(value: Any) -> Optional[str]:
     """
     Say why *value* is no usable time, or None when it is.

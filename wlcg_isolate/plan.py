@@ -61,6 +61,13 @@ class Plan:
 
         gpus: Makers of the GPUs that the payload gets.
 
+        starter: What waits in the container and becomes the payload:
+            ``"loader"``, or the image's own ``"shell"`` where the loader
+            cannot be used.  A launch may still have to take the shell; its
+            record says so.
+
+        starter_reason: Why it is not the loader, or "".
+
         timeout: Time limit in seconds of wall time, or None.
 
         runtime_environ: Whole environment of the runtime, the payload's
@@ -88,6 +95,8 @@ class Plan:
     image_environ: bool = True
     trace_dirs: tuple[str, ...]
     gpus: tuple[str, ...] = ()
+    starter: str = "shell"
+    starter_reason: str = ""
     timeout: Optional[float] = None
     runtime_environ: Mapping[str, str] = attrs.field(default=RUNTIME_ENVIRON, converter=as_mapping)
     grace: float
@@ -260,6 +269,8 @@ def make_plan(request: Request, policy: Policy, facts: Optional[HostFacts] = Non
         image_environ=policy.environment_image,
         trace_dirs=trace_dirs,
         gpus=policy.gpu_use,
+        starter="loader" if facts.loader_fault is None else "shell",
+        starter_reason=facts.loader_fault or "",
         timeout=policy.payload_limit_seconds if request.timeout is None else request.timeout,
         runtime_environ=_runtime_environ(runtime, policy),
         grace=policy.payload_grace_seconds,

@@ -22,6 +22,7 @@ from wlcg_isolate._values import (
     as_path_text,
     as_tuple,
     is_checksum,
+    name_fault,
     normal_path,
     path_fault,
     seconds_fault,
@@ -308,7 +309,7 @@ class Request:
             yield "keep_env", "must be a list of names"
         else:
             for name in self.keep_env:
-                if not isinstance(name, str) or not IDENTIFIER.match(name):
+                if name_fault(name):
                     yield "keep_env", f"holds {name!r}, which is no name of a variable"
 
     def _env_faults(self) -> Iterator[tuple[str, str]]:
@@ -316,7 +317,7 @@ class Request:
             yield "env", "must map names to values"
             return
         for name, value in self.env.items():
-            if not isinstance(name, str) or not IDENTIFIER.match(name):
+            if name_fault(name):
                 yield "env", f"holds {name!r}, which is no name of a variable"
                 continue
             fault = text_fault(value, empty=True)

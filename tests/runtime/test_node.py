@@ -164,11 +164,11 @@ def test_namespaces_forbidden_refuses(broken, image):
 
 
 def test_no_fuse(broken):
-    """Without /dev/fuse trees run and files do not."""
+    """Without /dev/fuse trees run, and files after they were unpacked."""
     status, report = _doctor(broken, "no fuse")
 
     assert (0, "yes") == (status, _probe(report, "tree")["start"])
-    assert ("no", "fuse-unavailable") == tuple(_probe(report, "file")[k] for k in ("start", "kind"))
+    assert ("yes", "unpacked") == tuple(_probe(report, "file")[k] for k in ("start", "method"))
 
 
 @pytest.mark.parametrize("how", ["masked /proc", "no pid namespaces"])

@@ -240,6 +240,28 @@ def test_refused_keep(decide, name, kind):
     assert [(kind, "--keep-env", name)] == [(p.kind, p.origin, p.message.split()[0]) for p in problems]
 
 
+@pytest.mark.parametrize("name", ["UID", "PPID", "RANDOM", "OPTIND", "a.b", "1A", "new\nline", "\udcff"])
+def test_loader_delivers_every_name(decide, name):
+    """Where the loader starts the payload, no name is refused for what shells do with it."""
+    given = {"loader_fault": None}
+    kept, none = decide({name: "host's"}, given=given, keep_env=[name])
+    dropped, _ = decide({name: "host's"}, given=given)
+    own, neither = decide({name: "host's"}, given=given, env={name: "own"})
+
+    assert ([], []) == (none, neither)
+    assert ["host's", None, "own"] == [decisions[name].value for decisions in (kept, dropped, own)]
+
+
+@pytest.mark.parametrize("name", ["a.b", "1A", "new\nline", "\udcff"])
+def test_shell_delivers_identifiers_only(decide, name):
+    """Where a shell starts the payload, a name that is no identifier is refused."""
+    _, problems = decide({name: "x"}, env={name: "x"}, keep_env=[name])
+
+    assert [("variable-undeliverable", "--env"), ("variable-undeliverable", "--keep-env")] == [
+        (problem.kind, problem.origin) for problem in problems
+    ]
+
+
 def test_all_refusals_at_once(decide):
     """All that is refused is told together, what is set first."""
     _, problems = decide({}, env={"HOME": "/x", "UID": "0"}, keep_env=["LD_PRELOAD"])

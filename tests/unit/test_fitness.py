@@ -173,6 +173,14 @@ def test_refused(facts, image_fact, request_for, overrides, kind, message):
     assert [(kind, message, "/image")] == [(p.kind, p.message, p.origin) for p in problems]
 
 
+def test_no_shell_is_needed(facts, image_fact, request_for):
+    """Where the loader starts the payload, an image needs no shell."""
+    node = facts(image=image_fact(targets={}, machine=None), loader_fault=None)
+    image, problems = choose_image(request_for(), Policy(), node)
+
+    assert ("/image", None, []) == (image.path, image.architecture, problems)
+
+
 def test_node_of_other_architecture(facts, image_fact, request_for):
     """The node's own architecture is what counts."""
     image = image_fact(contents=Contents(shell=True, machine="x86_64"))

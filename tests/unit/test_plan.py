@@ -10,7 +10,7 @@ import pytest
 from wlcg_isolate import Bind, PlanError, Policy, make_plan
 from wlcg_isolate.host import PathFact
 
-PLAN_KEYS = "trace_id argv environ runtime image workdir gpus timeout binds environment warnings".split()
+PLAN_KEYS = "trace_id argv environ runtime image starter workdir gpus timeout binds environment warnings".split()
 
 SECRET = "hunter2-secret"
 
@@ -126,6 +126,16 @@ def test_shell_line_is_exact(plan):
     assert ["env", "-i"] == command[:2]
     assert "APPTAINERENV_ODD=" + "".join(ODD) in command
     assert ["tool", *ODD[:-1], "!;"] == command[-len(ODD) - 1 :]
+
+
+def test_starter(plan):
+    """A plan says what starts its payload, and why it is not the loader."""
+    loader, shell = plan(given={"loader_fault": None}), plan(given={"loader_fault": "not on this node"})
+
+    assert [("loader", ""), ("shell", "not on this node")] == [(p.starter, p.starter_reason) for p in (loader, shell)]
+    assert {"name": "shell", "reason": "not on this node"} == shell.to_dict()["starter"]
+    assert "started   by the loader" in loader.explain().splitlines()
+    assert "started   by the shell: not on this node" in shell.explain().splitlines()
 
 
 def test_explanation_names_what_is_skipped_and_warned_of(plan):

@@ -18,9 +18,10 @@ import pytest
 
 from wlcg_isolate.environment import SHELL_OWNED
 from wlcg_isolate.host import procfs
-from wlcg_isolate.launch import handshake, process
+from wlcg_isolate.launch import inherited, process
 from wlcg_isolate.launch.lifeline import Lifeline
 from wlcg_isolate.launch.process import Child, Ended
+from wlcg_isolate.launch.starters import Shell
 
 KERNEL = tuple(int(word) for word in re.findall(r"\d+", os.uname().release)[:2])
 
@@ -162,6 +163,15 @@ def test_family(shell):
     assert {child.pid} | inner <= set(procfs.family(os.getpid()))
 
 
+def test_last_descriptor(start, mocker):
+    """The highest descriptor of a process is found, and a usual limit where it is hidden."""
+    child = start("/bin/sleep", "60", descriptors={77: 2})
+
+    assert 77 == inherited.last_descriptor(child.pid)
+    mocker.patch("os.listdir", side_effect=PermissionError)
+    assert 1024 == inherited.last_descriptor(child.pid)
+
+
 def test_start_ticks_whatever_the_name(shell):
     """A process has its start for ever; its name cannot forge it."""
     child, output = shell('echo ") 1 2 (3) 4" > /proc/$$/comm; echo; sleep 60')
@@ -187,15 +197,19 @@ def release(start):
         pipes = [os.pipe() for _ in range(3)]
         (text_out, text_in), (ready_out, ready_in), (said_out, said_in) = pipes
         fixed = {3: text_out, 4: ready_in, 5: text_out, 6: said_in, 7: 2}
-        child = start(*words, "-c", handshake.SHIM, environ=image_environ, descriptors=fixed)
+        child = start(*words, *Shell.command[1:], environ=image_environ, descriptors=fixed)
         for fd in (text_out, ready_in, said_in):
             os.close(fd)
         with open(ready_out, "rb") as ready, open(said_out, "rb") as said:
             pid = int(ready.readline())
             request = types.SimpleNamespace(payload=types.SimpleNamespace(command=command))
-            plan = types.SimpleNamespace(payload_environ=environ, request=request, home="/usr")
+            plan = types.SimpleNamespace(
+                payload_environ=environ, runtime_environ={}, request=request, home="/usr", image_environ=True
+            )
+            found = inherited.environ_of(pid)
+            arriving = inherited.payload_environ(plan, found)
             with open(text_in, "wb") as text:
-                text.write(handshake.release_text(plan, handshake.Payload(pid, pid, None, 1, {})) if command else b"")
+                text.write(Shell().release(pid, plan, found, arriving) if command else b"")
             child.wait(30)
             return child, said.read()
 

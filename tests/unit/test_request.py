@@ -169,9 +169,9 @@ def test_bad_field(field, value, expected):
     assert [expected] == faults(Request, **{"payload": PAYLOAD, field: value})
 
 
-@pytest.mark.parametrize("name", ["", "1A", "A-B", "A=B", "A\n", "é", "A\0", " A", 7, None], ids=repr)
+@pytest.mark.parametrize("name", ["", "=", "A=B", "A\0", "\ud800", 7, None], ids=repr)
 def test_bad_variable_name(name):
-    """What no shell takes for a variable's name is refused, to set and to keep."""
+    """What no program takes for a variable's name is refused, to set and to keep."""
     complaint = f"holds {name!r}, which is no name of a variable"
 
     assert [f"env {complaint}"] == faults(Request, payload=PAYLOAD, env={name: "x"})
@@ -193,15 +193,15 @@ def test_huge_timeout():
 
 def test_all_faults_of_request():
     """A request lists the faults of all its fields at once."""
-    fields = {"image": "", "workdir": "w", "binds": 1, "keep_env": ["-", "OK", "+"], "env": {"A": 1, "=": ""}}
+    fields = {"image": "", "workdir": "w", "binds": 1, "keep_env": ["", "OK", "a=b"], "env": {"A": 1, "=": ""}}
 
     assert [
         "payload must be of type Payload",
         "image must not be empty",
         "workdir must be an absolute path",
         "binds must be a list of Bind",
-        "keep_env holds '-', which is no name of a variable",
-        "keep_env holds '+', which is no name of a variable",
+        "keep_env holds '', which is no name of a variable",
+        "keep_env holds 'a=b', which is no name of a variable",
         "env[A] must be text, not int",
         "env holds '=', which is no name of a variable",
         "timeout must be a number of seconds above 0",

@@ -66,11 +66,20 @@ def findings_of(facts: HostFacts, policy: Policy) -> list[Finding]:
     return [
         *_runtime(facts, policy),
         *_containers(facts, policy),
+        _loader(facts),
         *_kernel(facts),
         *_fuse(facts),
         *(_node(facts.node) if facts.node is not None else ()),
         *_file_systems(facts),
     ]
+
+
+def _loader(facts: HostFacts) -> Finding:
+    if facts.loader_fault is None:
+        return Finding("loader", "yes", "started once", "payloads get exactly what was decided, from any image")
+    meaning = "payloads are started by their image's shell, which changes some variables and has to be there"
+
+    return Finding("loader", "no", facts.loader_fault, meaning, "sysctl -w vm.memfd_noexec=0, where it is 2")
 
 
 def _runtime(facts: HostFacts, policy: Policy) -> Iterator[Finding]:

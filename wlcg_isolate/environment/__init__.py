@@ -18,13 +18,13 @@ from collections.abc import Iterator
 
 from wlcg_isolate.environment.deciding import Decider, dropped, made
 from wlcg_isolate.environment.faults import keep_problems, set_problems
-from wlcg_isolate.environment.values import RESERVED, SHELL_OWNED, EnvDecision, Place, Surroundings
+from wlcg_isolate.environment.values import RESERVED, SHELL_OWNED, EnvDecision, Place, Surroundings, fits_shell
 from wlcg_isolate.errors import Problem
 from wlcg_isolate.policy import Policy
 from wlcg_isolate.request import Request
 from wlcg_isolate.variables import family_of
 
-__all__ = ["RESERVED", "SHELL_OWNED", "EnvDecision", "Place", "Surroundings", "decide_environment"]
+__all__ = ["RESERVED", "SHELL_OWNED", "EnvDecision", "Place", "Surroundings", "decide_environment", "fits_shell"]
 
 
 def decide_environment(
@@ -51,10 +51,11 @@ def decide_environment(
         if decision.name in RESERVED or earlier is None or earlier.value is None:
             decisions[decision.name] = decision
     _mend_locale(decisions)
+    loader = around.facts.loader_fault is None
     problems = [
-        *set_problems(request.env, "--env", policy),
-        *set_problems(policy.environment_set, "environment.set", None),
-        *keep_problems(request, policy),
+        *set_problems(request.env, "--env", policy, loader=loader),
+        *set_problems(policy.environment_set, "environment.set", None, loader=loader),
+        *keep_problems(request, policy, loader=loader),
     ]
 
     return tuple(decisions[name] for name in sorted(decisions)), problems

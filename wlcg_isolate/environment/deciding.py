@@ -10,7 +10,7 @@ from typing import Optional
 
 from wlcg_isolate._families import Family
 from wlcg_isolate._values import IDENTIFIER, is_below, normal_path
-from wlcg_isolate.environment.values import SHELL_OWNED, EnvDecision, Surroundings
+from wlcg_isolate.environment.values import EnvDecision, Surroundings, fits_shell
 from wlcg_isolate.policy import Policy
 from wlcg_isolate.request import Request
 from wlcg_isolate.variables import family_of, names_of, paths_in
@@ -30,6 +30,13 @@ _ASKED = {
     "policy-keep": "policy lets it pass",
     "mpi": "belongs to a parallel job",
 }
+
+
+def _unfit(name: str) -> tuple[str, str]:
+    if not IDENTIFIER.match(name):
+        return "name", "its name is not one that a shell can hold"
+
+    return "shell-owned", "a shell changes or refuses it"
 
 
 class Decider:
@@ -74,10 +81,8 @@ class Decider:
             return family.rule, family.reason
         if name in self._secret:
             return "policy-secret", "is a secret of the pilot, policy says"
-        if not IDENTIFIER.match(name):
-            return "name", "its name is not one that a shell can hold"
-        if name in SHELL_OWNED:
-            return "shell-owned", "a shell changes or refuses it"
+        if self._facts.loader_fault is not None and not fits_shell(name):
+            return _unfit(name)
         if name in self._dropped:
             return "policy-drop", "policy lets it never pass"
 

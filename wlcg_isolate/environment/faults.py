@@ -7,14 +7,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Optional
 
-from wlcg_isolate.environment.values import RESERVED, SHELL_OWNED
+from wlcg_isolate.environment.values import RESERVED, fits_shell
 from wlcg_isolate.errors import Problem
 from wlcg_isolate.policy import Policy
 from wlcg_isolate.request import Request
 from wlcg_isolate.variables import family_of, names_of
 
 
-def set_problems(names: Iterable[str], origin: str, policy: Optional[Policy]) -> Iterator[Problem]:
+def set_problems(names: Iterable[str], origin: str, policy: Optional[Policy], *, loader: bool) -> Iterator[Problem]:
     """
     Find what may not be set.
 
@@ -25,21 +25,23 @@ def set_problems(names: Iterable[str], origin: str, policy: Optional[Policy]) ->
 
         policy: What lets a request set what never passes; None for policy
             itself, which may.
+
+        loader: Whether the loader starts the payload, and not a shell.
     """
     for name in names:
-        kind, why, advice = _set_fault(name, policy)
+        kind, why, advice = _set_fault(name, policy, loader=loader)
         if kind:
             yield Problem(kind=kind, message=f"{name} {why}", origin=origin, advice=advice)
 
 
-def _set_fault(name: str, policy: Optional[Policy]) -> tuple[str, str, str]:
+def _set_fault(name: str, policy: Optional[Policy], *, loader: bool) -> tuple[str, str, str]:
     family = family_of(name)
     if name in RESERVED:
         return "variable-reserved", "is set by the library itself", "leave it out"
-    if name in SHELL_OWNED:
+    if not loader and not fits_shell(name):
         return (
             "variable-undeliverable",
-            "is a variable that a shell changes or refuses to set",
+            "is a variable that a shell changes, refuses or cannot hold",
             "pass the value under another name",
         )
     if family.rule == "runtime-control":
@@ -50,17 +52,17 @@ def _set_fault(name: str, policy: Optional[Policy]) -> tuple[str, str, str]:
     return "", "", ""
 
 
-def keep_problems(request: Request, policy: Policy) -> Iterator[Problem]:
+def keep_problems(request: Request, policy: Policy, *, loader: bool) -> Iterator[Problem]:
     """
     Find host variables that a request asks for and that never pass.
     """
     for name in request.keep_env:
-        kind, why, advice = _keep_fault(name, policy)
+        kind, why, advice = _keep_fault(name, policy, loader=loader)
         if kind:
             yield Problem(kind=kind, message=f"{name} {why}", origin="--keep-env", advice=advice)
 
 
-def _keep_fault(name: str, policy: Policy) -> tuple[str, str, str]:
+def _keep_fault(name: str, policy: Policy, *, loader: bool) -> tuple[str, str, str]:
     family = family_of(name)
     if name in RESERVED:
         return "variable-forbidden", "never passes from the host: the library sets it itself", "leave it out"
@@ -72,15 +74,15 @@ def _keep_fault(name: str, policy: Policy) -> tuple[str, str, str]:
         )
     if family.kind == "never" or name in names_of(policy.environment_drop):
         why = "policy drops it" if family.kind != "never" else f"it {family.reason}"
-        settable = family.rule != "runtime-control" and name not in SHELL_OWNED
+        settable = family.rule != "runtime-control" and (loader or fits_shell(name))
         advice = (
             f"set the payload's own value with --env {name}=VALUE where that is meant" if settable else "leave it out"
         )
         return "variable-forbidden", f"never passes from the host: {why}", advice
-    if name in SHELL_OWNED:
+    if not loader and not fits_shell(name):
         return (
             "variable-undeliverable",
-            "is a variable that a shell changes or refuses to set",
+            "is a variable that a shell changes, refuses or cannot hold",
             "pass the value under another name with --env",
         )
 

@@ -9,18 +9,27 @@ from typing import NamedTuple, Optional
 
 import attrs
 
+from wlcg_isolate._values import IDENTIFIER
 from wlcg_isolate.host.facts import HostFacts
 
 #: Names the library sets and a request may not.
 RESERVED = ("HOME", "WLCG_ISOLATE_ID", "PWD", "OLDPWD", "SHLVL", "_")
 
-#: Names that a POSIX shell, which starts the payload, changes or refuses to
-#: set: bash 5.2 (as sh) and dash 0.5.12, each tried.
+#: Names that a POSIX shell, where one starts the payload, changes or refuses
+#: to set: bash 5.2 (as sh) and dash 0.5.12, each tried.
 SHELL_OWNED = frozenset(
     "UID EUID PPID GROUPS SHELLOPTS BASHOPTS BASH_VERSINFO OPTIND LINENO RANDOM SECONDS FUNCNAME DIRSTACK "
     "EPOCHSECONDS EPOCHREALTIME BASHPID SRANDOM HISTCMD BASH_COMMAND BASH_SUBSHELL BASH_ARGC BASH_ARGV BASH_LINENO "
     "BASH_SOURCE BASH_ALIASES BASH_CMDS BASH_XTRACEFD PIPESTATUS".split()
 )
+
+
+def fits_shell(name: str) -> bool:
+    """
+    Tell whether a shell that starts the payload can deliver a variable; the
+    loader can deliver all.
+    """
+    return IDENTIFIER.match(name) is not None and name not in SHELL_OWNED
 
 
 class Place(NamedTuple):

@@ -29,12 +29,15 @@ class Against(NamedTuple):
         node: What the image must fit.
 
         resolved: Follows the links of a path, as far as that is known.
+
+        loader: Whether the loader starts the payload, and not a shell.
     """
 
     request: Request
     policy: Policy
     node: Node
     resolved: Resolved
+    loader: bool
 
 
 def against(request: Request, policy: Policy, facts: HostFacts) -> Against:
@@ -43,7 +46,7 @@ def against(request: Request, policy: Policy, facts: HostFacts) -> Against:
     """
     node = of_facts(facts.node, facts.machine, facts.kernel)
 
-    return Against(request, policy, node, facts.resolved)
+    return Against(request, policy, node, facts.resolved, loader=facts.loader_fault is None)
 
 
 def faults(found: ImageFact, on: Against) -> Iterator[Problem]:
@@ -102,7 +105,7 @@ def _content_faults(found: ImageFact, on: Against) -> Iterator[Problem]:
 
 def _system_faults(found: ImageFact, on: Against) -> Iterator[Problem]:
     shell = found.targets.get("/bin/sh")
-    if shell is None or shell.kind != "file":
+    if not on.loader and (shell is None or shell.kind != "file"):
         yield Problem(
             kind="image-no-shell",
             message=f"{found.root.path} holds no /bin/sh{': ' + shell.reason if shell and shell.reason else ''}",

@@ -15,6 +15,7 @@ from wlcg_isolate.errors import PolicyError
 from wlcg_isolate.host import fitness, runtimes
 from wlcg_isolate.host.facts import HostFacts, ImageFact, PathFact, ProbeFact, RuntimeFact, TargetFact, config_of
 from wlcg_isolate.host.image import look_at_image
+from wlcg_isolate.host.loader import loader_fault
 from wlcg_isolate.host.node import read_node, surroundings
 from wlcg_isolate.host.nodefacts import NodeFacts
 from wlcg_isolate.host.processor import of_facts
@@ -108,6 +109,7 @@ def _probe(request: Request, policy: Policy, *, thorough: bool) -> HostFacts:
         paths=paths,
         sysctl=sysctl,
         node=node,
+        loader_fault=loader_fault(uname.machine, settled.runtime_probe_seconds),
     )
 
 

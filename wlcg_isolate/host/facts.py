@@ -274,6 +274,9 @@ class HostFacts:
         sysctl: Kernel limits by name, None where the kernel has no such.
 
         node: What else is known of the node, or None.
+
+        loader_fault: Why the loader cannot be executed here, or None when it
+            can.
     """
 
     hostname: str
@@ -288,6 +291,7 @@ class HostFacts:
     paths: Mapping[str, PathFact] = attrs.field(factory=dict, converter=as_mapping)
     sysctl: Mapping[str, Optional[str]] = attrs.field(factory=dict, converter=as_mapping)
     node: Optional[NodeFacts] = None
+    loader_fault: Optional[str] = "nobody tried the loader"
 
     def resolved(self, path: str) -> str:
         """

@@ -16,23 +16,21 @@ import contextlib
 import os
 import signal
 import time
-from typing import BinaryIO, Callable, Optional, cast
+from typing import Callable, Optional, cast
 
-from wlcg_isolate import _render
-from wlcg_isolate.errors import LaunchError
+from wlcg_isolate.environment import fits_shell
+from wlcg_isolate.errors import LaunchError, Problem
 from wlcg_isolate.launch import descriptors, handshake, process, verdict
 from wlcg_isolate.launch.copies import read_credentials
-from wlcg_isolate.launch.lifeline import watch
 from wlcg_isolate.launch.scratch import Scratch
+from wlcg_isolate.launch.standing import NoMarkerError, Standing
+from wlcg_isolate.launch.starters import Loader, LoaderError, Shell, Starter
 from wlcg_isolate.launch.sweep import sweep
 from wlcg_isolate.launch.verdict import not_started
-from wlcg_isolate.outcome import Outcome, runtime_failure
+from wlcg_isolate.outcome import Outcome
 from wlcg_isolate.plan import Plan
 
 Ready = handshake.Payload
-
-#: How long a wish to stop may wait while the container is being made.
-_CANCEL_SECONDS = 0.1
 
 
 def start(
@@ -186,105 +184,73 @@ class Container:
         on_ready: Optional[Callable[[Ready], None]],
         cancelled: Optional[Callable[[], bool]],
     ) -> None:
-        plan, keep = self.plan, self._resources
+        plan = self.plan
         credentials = read_credentials(plan)
         try:
-            keep.enter_context(Scratch(plan, credentials))
+            self._resources.enter_context(Scratch(plan, credentials))
         except OSError as e:
             raise not_started(
                 "workdir-not-writable", f"{plan.scratch} cannot be made: {e.strerror}", "this node"
             ) from e
-        with contextlib.ExitStack() as pipes:
-            words = pipes.enter_context(descriptors.own_file())
-            null = pipes.enter_context(open(os.devnull, "rb"))
-            release_read, release_write = descriptors.pipe(pipes)
-            ready_read, ready_write = descriptors.pipe(pipes)
-            numbers: dict[int, int] = {0: null.fileno(), 1: words.fileno(), 2: words.fileno()}
-            numbers.update({handshake.RELEASE_FD: release_read.fileno(), handshake.READY_FD: ready_write.fileno()})
-            numbers.update(zip(handshake.WAITING_FDS, streams))
-            argv = (*_render.runtime_argv(plan, plan.scratch), "/bin/sh", "-c", handshake.SHIM)
+        with contextlib.ExitStack() as opened:
+            standing, self._payload = self._stand_up(streams, cancelled, opened)
+        self._payload_fd = process.open_pidfd(self._payload.pid)
+        release = standing.release_for(self._payload)
+        replaced = handshake.replaced_image(plan)
+        if replaced:
+            raise not_started("image-changed", replaced, plan.image.requested)
+        if on_ready is not None:
+            on_ready(self._payload)
+        self._released = time.monotonic()
+        standing.let_go(release)
+
+    def _stand_up(
+        self, streams: tuple[int, ...], cancelled: Optional[Callable[[], bool]], opened: contextlib.ExitStack
+    ) -> tuple[Standing, Ready]:
+        """
+        Make the container, with a shell in it where the loader is not to be
+        had; the record tells why.
+        """
+        reason = self.plan.starter_reason
+        refusal: tuple[Problem, ...] = ()
+        if self.plan.starter == "loader":
             try:
-                pid = process.spawn(argv, _render.runtime_environ(plan, plan.scratch), numbers)
-            except OSError as e:
-                reason = f"{plan.runtime.path} cannot be executed: {e.strerror}"
-                raise not_started("runtime-vanished", reason, "this node") from e
-            self._launcher = process.Child(pid)
-            keep.callback(self._launcher.close)
-            keep.callback(watch(pid).release)
-            ready_write.close()
-            release_read.close()
-            self._payload = self._await_marker(ready_read, words, cancelled)
-            self._payload_fd = process.open_pidfd(self._payload.pid)
-            excess = handshake.oversize(plan, self._payload)
-            if excess:
-                reason = f"arguments and variables are {excess} bytes more than the kernel passes on"
-                raise not_started("argument-undeliverable", reason, "request", "hand them over in a file")
-            replaced = handshake.replaced_image(plan)
-            if replaced:
-                raise not_started("image-changed", replaced, plan.image.requested)
-            if on_ready is not None:
-                on_ready(self._payload)
-            self._released = time.monotonic()
-            self._release(release_write, ready_read)
-
-    def _await_marker(self, ready: BinaryIO, words: BinaryIO, cancelled: Optional[Callable[[], bool]]) -> Ready:
-        """
-        Wait for the start marker and check who wrote it.
-        """
-        launcher = cast("process.Child", self._launcher)
-        deadline = time.monotonic() + self.plan.start_deadline
-        marker = b""
-        while not marker.endswith(b"\n"):
-            if cancelled is not None and cancelled():
-                raise not_started("stopped-before-start", "the pilot was told to stop", "a signal")
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise not_started(
-                    "runtime-hung", f"no start marker within {self.plan.start_deadline:g} s", "the runtime"
-                )
-            if not process.wait_readable([ready.fileno()], min(left, _CANCEL_SECONDS)):
-                continue
-            chunk = os.read(ready.fileno(), 64)
-            if not chunk:
-                raise self._no_marker(launcher, words)
-            marker += chunk
-        payload = handshake.find_payload(launcher.pid, marker)
-        if payload is None:
-            raise not_started(
-                "isolation-incomplete", "the payload's process was not found below the runtime's", "the node"
-            )
-        runtime = self.plan.runtime
-        shared = handshake.shared_namespaces(payload, userns=runtime.mode == "userns", pid=runtime.pid)
-        if shared:
-            reason = f"the container has no {', '.join(shared)} namespace of its own"
-            raise not_started("isolation-incomplete", reason, "the runtime's configuration")
-
-        return payload
-
-    def _no_marker(self, launcher: process.Child, words: BinaryIO) -> LaunchError:
-        """
-        Say why the runtime ended without a start marker.
-        """
-        launcher.wait(self.plan.grace)
-        launcher.kill()
-        words.seek(0)
-
-        return LaunchError([runtime_failure(words.read(), killed_by=launcher.ended.signal if launcher.ended else None)])
-
-    def _release(self, pipe: BinaryIO, ready: BinaryIO) -> None:
-        """
-        Tell the waiting shell what to become; one that does not read in time,
-        or has gone, is a runtime failure: nothing of the payload has run.
-        """
-        text = handshake.release_text(self.plan, self.payload)
+                return self._stand(Loader(opened), streams, cancelled)
+            except LoaderError as e:
+                reason = f"the loader cannot be made: {e}"
+            except NoMarkerError as e:
+                # Runtimes do not say what they cannot execute, so anything
+                # unknown may be it; whatever has a name of its own is not.
+                if e.problems[0].kind != "runtime-failed":
+                    raise
+                refusal = e.problems
+                reason = f"no start marker of the loader: {refusal[0].message}"
+            self._shell_must_fit(reason)
         try:
-            descriptors.write_within(pipe.fileno(), text, self.plan.start_deadline)
-            pipe.close()
-            handshake.await_taken(ready.fileno(), self.plan.start_deadline)
-        except TimeoutError:
-            raise not_started("runtime-hung", "the container stopped reading before the start", "the node") from None
-        except BrokenPipeError:
-            raise not_started("runtime-killed", "the container was ended before the start", "the node") from None
+            standing, payload = self._stand(Shell(), streams, cancelled)
+        except NoMarkerError as e:
+            raise LaunchError(dict.fromkeys((*e.problems, *refusal))) from None
+
+        return standing, payload._replace(starter_reason=reason)
+
+    def _shell_must_fit(self, reason: str) -> None:
+        unfit = [name for name in self.plan.payload_environ if not fits_shell(name)]
+        if unfit:
+            raise not_started("loader-refused", f"{reason}; no shell can deliver {', '.join(unfit)}", "the node")
+
+    def _stand(
+        self, starter: Starter, streams: tuple[int, ...], cancelled: Optional[Callable[[], bool]]
+    ) -> tuple[Standing, Ready]:
+        standing = Standing(self.plan, starter, streams)
+        self._resources.callback(standing.close)
+        self._launcher = standing.launcher
+        try:
+            return standing, standing.await_payload(cancelled)
+        except NoMarkerError:
+            # Its runtime has ended, and its number may be somebody else's.
+            self._launcher = None
+            standing.close()
+            raise
 
     def _kill_all(self, launcher: process.Child) -> None:
         """

@@ -85,6 +85,8 @@ class TraceRecord:
             "wlcg.image.verified_by": list(plan.image.verified_by),
             "wlcg.image.mount": plan.image.mount,
             "wlcg.isolation.mode": plan.runtime.mode,
+            "wlcg.isolation.starter": process.starter,
+            "wlcg.isolation.starter_reason": process.starter_reason or None,
             "wlcg.isolation.binds": [
                 {"source": b.source, "target": b.target, "writable": b.writable, "origin": b.origin}
                 for b in plan.mounts
