@@ -41,9 +41,6 @@ RUNTIME_ADDS = (
     "USER_PATH",
 )
 
-#: What passes the GPUs of a maker on.
-_GPU_OPTIONS = {"nvidia": "--nv", "amd": "--rocm"}
-
 #: Appended by the runtime to LD_LIBRARY_PATH for --nv, wanted or not.
 RUNTIME_LIBS = "/.singularity.d/libs"
 
@@ -65,16 +62,16 @@ def runtime_argv(plan: Plan, scratch: str) -> tuple[str, ...]:
         scratch: Existing host directory whose ``tmp`` and ``var_tmp`` become
             ``/tmp`` and ``/var/tmp``.
     """
-    options = [*container_options(userns=plan.runtime.mode == "userns", pid=plan.runtime.pid)]
-    if plan.image.mount.endswith("unpack") and plan.runtime.flavour == "apptainer":
+    runtime = plan.runtime
+    options = [*container_options(userns=runtime.mode == "userns", pid=runtime.pid, gpus=plan.gpus)]
+    if plan.image.mount.endswith("unpack") and runtime.flavour == "apptainer":
         # SingularityCE does so by itself.
         options += ["--unsquash"]
-    options += [_GPU_OPTIONS[gpu] for gpu in plan.gpus]
     options += ["--workdir", scratch, "--pwd", plan.home]
     for bind in plan.mounts:
         options += ["--mount", _mount_spec(bind.source, bind.target, writable=bind.writable)]
 
-    return (plan.runtime.path, "exec", *options, plan.image.resolved_path)
+    return (runtime.path, "exec", *options, plan.image.resolved_path)
 
 
 def runtime_environ(plan: Plan, scratch: str) -> dict[str, str]:

@@ -24,7 +24,7 @@ from wlcg_isolate.errors import PlanError, PolicyError, Problem
 from wlcg_isolate.fitness import Image, choose_image
 from wlcg_isolate.fitness.mounting import decide_mount
 from wlcg_isolate.host import HostFacts, config_of, probe_host, workdir_of
-from wlcg_isolate.host.start import RUNTIME_ENVIRON
+from wlcg_isolate.host.start import RUNTIME_ENVIRON, runtime_environ
 from wlcg_isolate.policy import Policy
 from wlcg_isolate.policy.settle import settle
 from wlcg_isolate.request import Request
@@ -272,7 +272,7 @@ def make_plan(request: Request, policy: Policy, facts: Optional[HostFacts] = Non
         starter="loader" if facts.loader_fault is None else "shell",
         starter_reason=facts.loader_fault or "",
         timeout=policy.payload_limit_seconds if request.timeout is None else request.timeout,
-        runtime_environ=_runtime_environ(runtime, policy),
+        runtime_environ=runtime_environ(runtime.prefix, policy),
         grace=policy.payload_grace_seconds,
         start_deadline=policy.runtime_start_seconds,
         warnings=(
@@ -311,12 +311,3 @@ def _settled(request: Request, policy: Policy, facts: HostFacts) -> tuple[Policy
         return settle(policy, request, facts.environ, config, file), []
     except PolicyError as e:
         return policy, list(e.problems)
-
-
-def _runtime_environ(runtime: Runtime, policy: Policy) -> dict[str, str]:
-    directories = {"TMPDIR": policy.runtime_tmpdir, "CACHEDIR": policy.runtime_cachedir}
-
-    return {
-        **RUNTIME_ENVIRON,
-        **{f"{runtime.prefix}_{name}": path for name, path in directories.items() if path is not None},
-    }

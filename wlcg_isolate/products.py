@@ -16,7 +16,7 @@ Singularity (2.4 to 4.5.1), their changelogs where marked.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple, Optional
 
 Version = tuple[int, int, int]
@@ -95,6 +95,9 @@ _BEHAVIOURS: Mapping[str, tuple[Optional[Version], Optional[Version], Optional[V
     # Ext3 images of users are not given to the kernel (CVE-2023-30549); SingularityCE has no such change.
     "no-kernel-ext3": ((1, 1, 8), None, None),
 }
+
+#: What passes the GPUs of a maker on.
+_GPU_OPTIONS = {"nvidia": "--nv", "amd": "--rocm"}
 
 #: Set-uid installations that let a payload become root or read others' files.
 _UNSAFE_SETUID: tuple[tuple[str, Version, Version, str], ...] = (
@@ -190,7 +193,7 @@ def parse_banner(banner: str) -> Optional[Product]:
     return Product((match["name"] or "singularity").lower(), match["version"], numbers)
 
 
-def container_options(*, userns: bool, pid: bool = True) -> tuple[str, ...]:
+def container_options(*, userns: bool, pid: bool = True, gpus: Iterable[str] = ()) -> tuple[str, ...]:
     """
     List the options without a value that every container is started with.
 
@@ -198,6 +201,8 @@ def container_options(*, userns: bool, pid: bool = True) -> tuple[str, ...]:
         userns: Whether the runtime uses an unprivileged user namespace.
 
         pid: Whether the container gets a PID namespace of its own.
+
+        gpus: Makers of the GPUs that it gets: ``"nvidia"``, ``"amd"``.
     """
     return (
         *(["--userns"] if userns else []),
@@ -206,8 +211,15 @@ def container_options(*, userns: bool, pid: bool = True) -> tuple[str, ...]:
         "--ipc",
         "--no-eval",
         "--no-home",
+        *(_GPU_OPTIONS[gpu] for gpu in gpus),
     )
 
 
-#: Every option that a plan may use on any node.
-NEEDED = (*container_options(userns=True), "--workdir", "--pwd", "--mount")
+def needed_options(gpus: Iterable[str] = ()) -> tuple[str, ...]:
+    """
+    List every option that a plan may use on any node.
+
+    Args:
+        gpus: Makers of the GPUs that payloads get.
+    """
+    return (*container_options(userns=True, gpus=gpus), "--workdir", "--pwd", "--mount")

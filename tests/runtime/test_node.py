@@ -11,7 +11,7 @@ import subprocess
 import pytest
 
 from wlcg_isolate import Payload, Policy, Request, launch_plan, load_policy, make_plan, probe_host
-from wlcg_isolate.host import cache, examine_host
+from wlcg_isolate.host import cache, examine_host, probe
 from wlcg_isolate.host.probe import MAX_STARTS
 from wlcg_isolate.runtime import parse_banner
 
@@ -142,6 +142,19 @@ def test_asking_is_enough(request_for):
     fact = probe_host(request_for("true"), Policy(runtime_probe_starts=False, host_cache_directories=())).runtimes[0]
 
     assert ("works", None, None) == (fact.verdict, fact.tree, fact.file)
+
+
+def test_probe_has_the_options_of_the_policy(request_for, mocker):
+    """What a policy adds to every payload's container is tried as well, and known apart."""
+    run = mocker.spy(probe, "run")
+    plain, with_gpus = Policy(host_cache_directories=()), Policy(gpu_use=["nvidia"], host_cache_directories=())
+    cache.forget()
+    facts = [
+        probe_host(request_for("true"), policy).runtimes[0].tree for policy in (plain, with_gpus, plain, with_gpus)
+    ]
+
+    assert ["yes"] * 4 == [fact.start for fact in facts]
+    assert [False, True] == ["--nv" in call.args[0] for call in run.call_args_list]
 
 
 def test_namespaces_forbidden(broken):

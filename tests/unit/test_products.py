@@ -10,7 +10,7 @@ from spython.utils import get_singularity_version
 from wlcg_isolate import Policy
 from wlcg_isolate.host import cache
 from wlcg_isolate.host.runtimes import Asker
-from wlcg_isolate.products import NEEDED, container_options, parse_banner
+from wlcg_isolate.products import container_options, needed_options, parse_banner
 
 #: What real packages print, and the release that it is.
 BANNERS = [
@@ -80,12 +80,12 @@ def test_parse_no_banner(banner):
         ("apptainer version 1.0.3", ("--no-eval",)),
         ("apptainer version 1.1.0", ()),
         ("apptainer version 1.5.3", ()),
-        ("docker version 27.0.1", NEEDED),
+        ("docker version 27.0.1", needed_options()),
     ],
 )
 def test_lacks(banner, lacking):
     """Each release says which of the options that a plan uses it does not have."""
-    assert lacking == parse_banner(banner).lacks(NEEDED)
+    assert lacking == parse_banner(banner).lacks(needed_options())
 
 
 @pytest.mark.parametrize(
@@ -153,6 +153,14 @@ def test_prefix():
     banners = ("apptainer version 1.4.5", "singularity-ce version 4.1.0", "2.6.1-dist")
 
     assert ["APPTAINER", "SINGULARITY", "SINGULARITY"] == [parse_banner(banner).prefix for banner in banners]
+
+
+def test_gpu_options():
+    """The options for GPUs are among those that a runtime must have, where payloads get GPUs."""
+    assert {"--nv", "--rocm"} == set(needed_options(["nvidia", "amd"])) - set(needed_options())
+    assert ("--userns", "--contain", "--pid", "--ipc", "--no-eval", "--no-home", "--nv") == container_options(
+        userns=True, gpus=["nvidia"]
+    )
 
 
 @pytest.mark.parametrize(

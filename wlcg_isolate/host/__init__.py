@@ -92,7 +92,12 @@ def _probe(request: Request, policy: Policy, *, thorough: bool) -> HostFacts:
     processor = of_facts(node, uname.machine, uname.release)
     image = look_at_image(request, settled, processor, paths=paths, workdir=workdir, runtimes=answers)
     asker = attrs.evolve(
-        asker, policy=settled, forms=_forms(image, settled, thorough=thorough), every=thorough, fresh=thorough
+        asker,
+        policy=settled,
+        surroundings=surroundings(node, sysctl, settled),
+        forms=_forms(image, settled, thorough=thorough),
+        every=thorough,
+        fresh=thorough,
     )
     form = fitness.form_of(image.form if image is not None else None)
 
@@ -138,7 +143,7 @@ def _asker(request: Request, policy: Policy, node: NodeFacts, sysctl: Mapping[st
         machine=os.uname().machine,
         uid=os.geteuid(),
         node=node,
-        surroundings=surroundings(node, sysctl, policy.container_workdir),
+        surroundings=surroundings(node, sysctl, policy),
         directories=tuple(_cache_directories(request, policy, workdir_of(request, _cwd()))),
     )
 

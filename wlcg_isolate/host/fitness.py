@@ -13,7 +13,7 @@ from wlcg_isolate.errors import Problem
 from wlcg_isolate.host.facts import ProbeFact, RuntimeFact
 from wlcg_isolate.host.nodefacts import NodeFacts
 from wlcg_isolate.policy import Policy
-from wlcg_isolate.products import NEEDED, Product, parse_banner
+from wlcg_isolate.products import Product, needed_options, parse_banner
 
 _INSTALL = "install apptainer 1.1 or newer"
 
@@ -96,7 +96,7 @@ def problem_of(
     if fact.verdict != "works" or product is None:
         reason = fact.reason or "its version is not readable"
         return _problem("runtime-broken", f"{fact.path} does not work: {reason}", "repair or reinstall it")
-    lacking = product.lacks(NEEDED)
+    lacking = product.lacks(needed_options(policy.gpu_use))
     if lacking:
         what = f"{fact.path} is {product.flavour} {product.version}, which lacks options that isolation needs: "
         return _problem("runtime-too-old", what + " ".join(lacking), _INSTALL)

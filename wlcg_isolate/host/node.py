@@ -21,6 +21,7 @@ import attrs
 from wlcg_isolate.host import batch, mounts
 from wlcg_isolate.host.gather import Answer, gather
 from wlcg_isolate.host.nodefacts import BatchFact, MountFact, NodeFacts, RepositoryFact
+from wlcg_isolate.policy import Policy
 
 #: x86-64 psABI, "Micro-Architecture Levels", in the kernel's spelling.
 _CPU_LEVELS = (
@@ -97,7 +98,7 @@ def read_node(
     )
 
 
-def surroundings(node: NodeFacts, sysctl: Mapping[str, Optional[str]], home: str) -> dict[str, Any]:
+def surroundings(node: NodeFacts, sysctl: Mapping[str, Optional[str]], policy: Policy) -> dict[str, Any]:
     """
     List what the verdict on a runtime depends on beside its files.
 
@@ -106,7 +107,7 @@ def surroundings(node: NodeFacts, sysctl: Mapping[str, Optional[str]], home: str
 
         sysctl: Kernel limits by name.
 
-        home: Where containers have the working directory.
+        policy: What containers are started with.
     """
     return {
         "kernel": os.uname().release,
@@ -118,7 +119,7 @@ def surroundings(node: NodeFacts, sysctl: Mapping[str, Optional[str]], home: str
         "proc": node.proc_masked,
         "fuse": _device("/dev/fuse"),
         "known": node.user_known,
-        "home": home,
+        "policy": [policy.container_workdir, policy.gpu_use, policy.runtime_tmpdir, policy.runtime_cachedir],
     }
 
 

@@ -27,7 +27,8 @@ from wlcg_isolate._messages import cause_of, plain
 from wlcg_isolate.errors import Problem
 from wlcg_isolate.host import mounts, sif, tiny
 from wlcg_isolate.host.facts import ProbeFact
-from wlcg_isolate.host.start import Start, run
+from wlcg_isolate.host.start import Start, run, runtime_environ
+from wlcg_isolate.policy import Policy
 from wlcg_isolate.products import container_options
 
 MAX_STARTS = 3
@@ -82,9 +83,7 @@ class _Image(NamedTuple):
     home: str
 
 
-def probe(
-    program: str, form: str, *, mode: str, home: str, machine: str, seconds: float, unpack: bool = False
-) -> ProbeFact:
+def probe(program: str, form: str, *, mode: str, machine: str, policy: Policy, unpack: bool = False) -> ProbeFact:
     """
     Start containers with *program* until it is clear what it can do.
 
@@ -95,11 +94,9 @@ def probe(
 
         mode: ``"userns"`` or ``"setuid"``.
 
-        home: Where a plan has the working directory.
-
         machine: Architecture of the node.
 
-        seconds: Deadline for each start.
+        policy: What plans start containers with, and the deadline for each.
 
         unpack: Whether a plan would have an image file unpacked.
     """
@@ -108,22 +105,26 @@ def probe(
         return ProbeFact(mode=mode, start="no-answer", kind="runtime-no-answer", reason=reason)
     with contextlib.ExitStack() as stack:
         try:
-            image = _write_image(stack, form, home, machine)
+            image = _write_image(stack, form, policy.container_workdir, machine)
         except OSError as e:
             reason = f"no test image can be written: {e.strerror or e}"
             return ProbeFact(mode=mode, start="no-answer", kind="runtime-no-answer", reason=reason)
         options = ("--unsquash",) if unpack and form == "file" else ()
-        return _find_out(program, image, mode, seconds, options, file=form == "file")
+        return _find_out(program, image, mode, policy, options, file=form == "file")
 
 
 def _find_out(
-    program: str, image: _Image, mode: str, seconds: float, more: tuple[str, ...], *, file: bool
+    program: str, image: _Image, mode: str, policy: Policy, more: tuple[str, ...], *, file: bool
 ) -> ProbeFact:
     tried: list[tuple[Parts, Start]] = []
     parts: Optional[Parts] = Parts(pid=True, layer=True)
     separate = ("mnt", "ipc", "user") if mode == "userns" else ("mnt", "ipc")
+    # One product reads the variables of the other, or passes over what it does not know.
+    environ = {**runtime_environ("SINGULARITY", policy), **runtime_environ("APPTAINER", policy)}
     while parts is not None:
-        tried.append((parts, run(_argv(program, image, mode, parts, more), separate=separate, seconds=seconds)))
+        options = (*more, *container_options(userns=mode == "userns", pid=parts.pid, gpus=policy.gpu_use))
+        argv = _argv(program, image, options, layer=parts.layer)
+        tried.append((parts, run(argv, environ, separate=separate, seconds=policy.runtime_probe_seconds)))
         parts = _next(tried)
     fact = _judge(tried, mode)
     if file and fact.start == "yes":
@@ -132,17 +133,10 @@ def _find_out(
     return fact
 
 
-def _argv(program: str, image: _Image, mode: str, parts: Parts, more: tuple[str, ...]) -> tuple[str, ...]:
-    options = [
-        *more,
-        *container_options(userns=mode == "userns", pid=parts.pid),
-        "--workdir",
-        image.work,
-        "--pwd",
-        image.home,
-    ]
+def _argv(program: str, image: _Image, more: tuple[str, ...], *, layer: bool) -> tuple[str, ...]:
+    options = [*more, "--workdir", image.work, "--pwd", image.home]
     options += ["--mount", f"type=bind,src={image.work},dst={image.home}"]
-    if parts.layer:
+    if layer:
         options += ["--mount", f"type=bind,src={image.work},dst={_MISSING},ro"]
 
     return (program, "exec", *options, image.path, tiny.PROGRAM)

@@ -247,9 +247,8 @@ class Asker:
             fact.path,
             form,
             mode=mode,
-            home=self.policy.container_workdir,
             machine=self.machine,
-            seconds=self.policy.runtime_probe_seconds,
+            policy=self.policy,
             unpack=mode == "userns" and not fuse and product is not None and not product.lacks(("--unsquash",)),
         )
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import IO, NamedTuple, Optional
 
 from wlcg_isolate.host import procfs, tiny
+from wlcg_isolate.policy import Policy
 
 #: What a runtime gets to see: nothing of the pilot's environment, in which
 #: any APPTAINER_* or SINGULARITY_* variable acts as an option.  Every call,
@@ -25,6 +26,24 @@ RUNTIME_ENVIRON: Mapping[str, str] = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "LC_ALL": "C",
 }
+
+
+def runtime_environ(prefix: str, policy: Policy) -> dict[str, str]:
+    """
+    Return the whole environment of a runtime, without the payload's variables.
+
+    Args:
+        prefix: What its control variables start with.
+
+        policy: Where it keeps its temporary files and its cache.
+    """
+    directories = {"TMPDIR": policy.runtime_tmpdir, "CACHEDIR": policy.runtime_cachedir}
+
+    return {
+        **RUNTIME_ENVIRON,
+        **{f"{prefix}_{name}": path for name, path in directories.items() if path is not None},
+    }
+
 
 #: The kernel keeps 15 letters of a program's name.
 _COMM = os.path.basename(tiny.PROGRAM)[:15]
@@ -87,12 +106,14 @@ class Start(NamedTuple):
     nested: Optional[int] = None
 
 
-def run(argv: tuple[str, ...], *, separate: tuple[str, ...], seconds: float) -> Start:
+def run(argv: tuple[str, ...], environ: Mapping[str, str], *, separate: tuple[str, ...], seconds: float) -> Start:
     """
     Start the test program (`wlcg_isolate.host.tiny`) in a container.
 
     Args:
         argv: The whole command.
+
+        environ: The whole environment.
 
         separate: Namespaces that the container must not share.
 
@@ -108,7 +129,7 @@ def run(argv: tuple[str, ...], *, separate: tuple[str, ...], seconds: float) -> 
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=words,
-                env=dict(RUNTIME_ENVIRON),
+                env=dict(environ),
                 cwd="/",
                 start_new_session=True,
             )
