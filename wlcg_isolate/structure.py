@@ -104,7 +104,7 @@ def strict_converter() -> cattrs.Converter:
     Return cattrs as it is used here: nothing is taken for something else.
     """
     converter = cattrs.Converter(forbid_extra_keys=True)
-    for kind, also in ((str, ()), (bool, ()), (float, (int,))):
+    for kind, also in ((str, ()), (bool, ()), (int, ()), (float, (int,))):
         # cattrs would turn a number into text and any text into True.
         converter.register_structure_hook(kind, _strict(kind, also))
     for shape, accepted, name in (
@@ -150,7 +150,7 @@ def _strict(kind: type[Any], also: tuple[type[Any], ...]) -> Any:
     return check
 
 
-_NAMES = {str: "text", bool: "true or false", float: "a number"}
+_NAMES = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}
 
 
 def faults_of(error: BaseException, where: str) -> list[tuple[str, str]]:

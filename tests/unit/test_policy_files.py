@@ -248,6 +248,8 @@ HEAD = "version = 1\n"
         (HEAD + '[runtime]\nsearch = ["a/b"]\n', [
             "runtime.search holds 'a/b', which is neither a name nor an absolute path"
         ]),
+        (HEAD + "[image]\nfuse_cores = inf\n", ["image.fuse_cores must be a whole number, not float"]),
+        (HEAD + "[image]\nfuse_cores = true\n", ["image.fuse_cores must be a whole number, not bool"]),
         (HEAD + "[image]\nallowed_roots = 7\n", ["image.allowed_roots must be a list, not int"]),
         (HEAD + '[image]\nallowed_roots = ["a", "/b/"]\n', [
             "image.allowed_roots holds 'a', which must be an absolute path",
