@@ -33,7 +33,7 @@ def _tool(*words: str) -> str:
 
 def _bare(plan: Plan, scratch: str) -> None:
     argv = [*render.runtime_argv(plan, scratch), *plan.request.payload.command]
-    subprocess.run(argv, env=dict(plan.runtime_environ), check=True)  # noqa: S603
+    subprocess.run(argv, env=dict(plan.runtime_environ), stderr=subprocess.DEVNULL, check=True)  # noqa: S603
 
 
 def _launch(plan: Plan, starter: str) -> None:
