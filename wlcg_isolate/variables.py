@@ -18,6 +18,9 @@ from wlcg_isolate._values import normal_path
 from wlcg_isolate.policy import Policy
 from wlcg_isolate.request import Credential, Request
 
+#: Kinds of families that pass unasked, as far as their paths can be seen.
+CHECKED = ("path", "output")
+
 #: What a name that no row knows is.
 OTHER = Family("default", "drop", "", "no rule and no request asks for it", "")
 
@@ -80,7 +83,7 @@ def may_pass(name: str, request: Request, policy: Policy) -> bool:
     if name in request.keep_env or name in names_of(policy.environment_keep):
         return True
 
-    return family.kind == "path"
+    return family.kind in CHECKED
 
 
 def paths_in(value: str) -> tuple[str, ...]:

@@ -41,6 +41,7 @@ BATCH_NODE = {
     "TZ": "Europe/Berlin",
     "USER": "pilot",
     "X509_USER_PROXY": "/tmp/x509up_u1000",
+    "UNHEARD_OF": "x",
     "_CONDOR_SLOT": "slot1",
     "not a name": "x",
 }
@@ -79,10 +80,11 @@ EXPECTED = [
     ("TERM", "keep", "policy-keep", BASE, "dumb"),
     ("TMPDIR", "set", "library", "a private directory on the working directory's disk", "/tmp"),
     ("TZ", "keep", "policy-keep", BASE, "Europe/Berlin"),
+    ("UNHEARD_OF", "drop", "default", DEFAULT, None),
     ("USER", "keep", "policy-keep", BASE, "pilot"),
     ("WLCG_ISOLATE_ID", "set", "library", "ties every process of the payload to its trace record", "id-1"),
     ("X509_USER_PROXY", "drop", "credential", REASONS["credential"], None),
-    ("_CONDOR_SLOT", "drop", "default", DEFAULT, None),
+    ("_CONDOR_SLOT", "drop", "batch-settings", REASONS["batch-settings"], None),
     ("not a name", "drop", "name", "its name is not one that a shell can hold", None),
 ]
 

@@ -37,8 +37,7 @@ def decide_environment(
         The decisions sorted by name, and everything in the request that
         cannot be honoured.
     """
-    decider = Decider(request, policy, around)
-    decisions = {name: decider.host(name, value) for name, value in around.facts.environ.items()}
+    decisions = Decider(request, policy, around).all()
     for name, value in policy.environment_set.items():
         decisions[name] = made("set", name, "policy-set", "policy sets it for every payload", value)
     for name, value in request.env.items():
@@ -78,9 +77,12 @@ def _mend_locale(decisions: dict[str, EnvDecision]) -> None:
     silence them.
     """
     own = decisions["LC_ALL"]
+    if own.rule != "library":
+        return
     asked = any(
-        decision.value is not None and name != "LC_ALL" and family_of(name).kind == "locale"
-        for name, decision in decisions.items()
+        family_of(decision.name).kind == "locale"
+        for decision in decisions.values()
+        if decision.value is not None and decision is not own
     )
-    if own.rule == "library" and asked:
+    if asked:
         decisions["LC_ALL"] = dropped("LC_ALL", "locale", "other variables of the locale are set")
