@@ -10,8 +10,8 @@ PLACES: tuple[Family, ...] = (
     Family(
         "certificates",
         "path",
-        "X509_CERT_DIR X509_VOMS_DIR X509_VOMSES VOMS_* SSL_CERT_FILE SSL_CERT_DIR CURL_CA_BUNDLE REQUESTS_CA_BUNDLE "
-        "GIT_SSL_CAINFO NODE_EXTRA_CA_CERTS PIP_CERT AWS_CA_BUNDLE",
+        "X509_CERT_DIR X509_VOMS_DIR X509_VOMSES VOMS_* SSL_CERT_FILE SSL_CERT_DIR CURL_CA_BUNDLE "
+        "REQUESTS_CA_BUNDLE GIT_SSL_CAINFO NODE_EXTRA_CA_CERTS PIP_CERT AWS_CA_BUNDLE",
         "names certificates, which must be visible inside",
         "DIRAC 4721, 7135; hermes-agent 94402",
     ),

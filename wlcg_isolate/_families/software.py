@@ -43,9 +43,9 @@ SOFTWARE: tuple[Family, ...] = (
     Family(
         "other-languages",
         "drop",
-        "RUBYLIB RUBYOPT GEM_* BUNDLE_* NODE_PATH NODE_OPTIONS NPM_CONFIG_* npm_config_* GOPATH GOROOT GOFLAGS CARGO_* "
-        "RUSTUP_* CLASSPATH JAVA_HOME JRE_HOME JDK_HOME TCLLIBPATH TCL_LIBRARY TK_LIBRARY LUA_PATH* LUA_CPATH* "
-        "JULIA_DEPOT_PATH",
+        "RUBYLIB RUBYOPT GEM_* BUNDLE_* NODE_PATH NODE_OPTIONS NPM_CONFIG_* npm_config_* GOPATH GOROOT GOFLAGS "
+        "CARGO_* RUSTUP_* CLASSPATH JAVA_HOME JRE_HOME JDK_HOME TCLLIBPATH TCL_LIBRARY TK_LIBRARY LUA_PATH* "
+        "LUA_CPATH* JULIA_DEPOT_PATH",
         "leads an interpreter of the image to files of the host's",
         "manuals of each; NGS580-nf 43",
     ),
@@ -66,8 +66,9 @@ SOFTWARE: tuple[Family, ...] = (
     Family(
         "modules",
         "drop",
-        "MODULEPATH* MODULESHOME MODULE_* MODULES_* LOADEDMODULES* _LMFILES_* LMOD_* __LMOD_* ENABLE_LMOD _ModuleTable* "
-        "__MODULES_* MODULERCFILE BASH_MODULES* SPACK_* EASYBUILD_* EBROOT* EBVERSION* EBDEVEL* EBEXTSLIST* module switchml",
+        "MODULEPATH* MODULESHOME MODULE_* MODULES_* LOADEDMODULES* _LMFILES_* LMOD_* __LMOD_* ENABLE_LMOD "
+        "_ModuleTable* __MODULES_* MODULERCFILE BASH_MODULES* SPACK_* EASYBUILD_* EBROOT* EBVERSION* EBDEVEL* "
+        "EBEXTSLIST* module switchml",
         "tells of a module system that the image does not have",
         "singularity 177, 6296; osg-flock denylist; EasyBuild",
     ),
@@ -75,17 +76,17 @@ SOFTWARE: tuple[Family, ...] = (
         "toolchain",
         "drop",
         "CC CXX FC F77 F90 CFLAGS CXXFLAGS CPPFLAGS LDFLAGS FFLAGS FCFLAGS CPATH C_INCLUDE_PATH CPLUS_INCLUDE_PATH "
-        "LIBRARY_PATH PKG_CONFIG_* CMAKE_* ACLOCAL_PATH MAKEFLAGS MAKELEVEL MFLAGS COMPILER_PATH GCC_* MKLROOT MKL_ROOT "
-        "INTEL_* ROCM_* CUDA_HOME CUDA_PATH CUDA_ROOT ROOTSYS CLING_* ROOT_INCLUDE_PATH",
+        "LIBRARY_PATH PKG_CONFIG_* CMAKE_* ACLOCAL_PATH MAKEFLAGS MAKELEVEL MFLAGS COMPILER_PATH GCC_* MKLROOT "
+        "MKL_ROOT INTEL_* ROCM_* CUDA_HOME CUDA_PATH CUDA_ROOT ROOTSYS CLING_* ROOT_INCLUDE_PATH",
         "names the host's compilers and libraries",
         "gcc(1), ld(1)",
     ),
     Family(
         "host-software",
         "drop",
-        "XALT_* OPENSSL_CONF OPENSSL_MODULES MANPATH INFOPATH TERMINFO* MAGIC LESSOPEN LESSCLOSE LESS PAGER EDITOR VISUAL "
-        "BROWSER LS_COLORS LS_OPTIONS DIRCOLORS MAIL MAILPATH HOSTNAME HOSTTYPE MACHTYPE OSTYPE KDEDIRS QTDIR QTINC QTLIB "
-        "GTK_* QT_* DEBUGINFOD_*",
+        "XALT_* OPENSSL_CONF OPENSSL_MODULES MANPATH INFOPATH TERMINFO* MAGIC LESSOPEN LESSCLOSE LESS PAGER EDITOR "
+        "VISUAL BROWSER LS_COLORS LS_OPTIONS DIRCOLORS MAIL MAILPATH HOSTNAME HOSTTYPE MACHTYPE OSTYPE KDEDIRS "
+        "QTDIR QTINC QTLIB GTK_* QT_* DEBUGINFOD_*",
         "names programs or files of the host",
         "apptainer 2537; singularity 5488",
     ),
@@ -93,16 +94,16 @@ SOFTWARE: tuple[Family, ...] = (
         "session",
         "drop",
         "XDG_* DBUS_* SSH_* SESSION_MANAGER GNOME_* DISPLAY XAUTHORITY WAYLAND_* DESKTOP_SESSION WINDOWID TMUX* STY "
-        "VSCODE_* INVOCATION_ID JOURNAL_STREAM NOTIFY_SOCKET LISTEN_* MANAGERPID SYSTEMD_* SELINUX_* SUDO_* KUBERNETES_* "
-        "*_SERVICE_HOST *_SERVICE_PORT* *_PORT_*_TCP*",
+        "VSCODE_* INVOCATION_ID JOURNAL_STREAM NOTIFY_SOCKET LISTEN_* MANAGERPID SYSTEMD_* SELINUX_* SUDO_* "
+        "KUBERNETES_* *_SERVICE_HOST *_SERVICE_PORT* *_PORT_*_TCP*",
         "belongs to a session or service of the host",
         "singularity 5068, sylabs 114; systemd.exec(5); Kubernetes services",
     ),
     Family(
         "middleware",
         "drop",
-        "GLOBUS_LOCATION GLOBUS_PATH GLOBUS_GRAM_* GLOBUS_GASS_* GT_* GLITE_* EMI_* LCG_* GFAL_* MYPROXY_* EDG_* ARC_* "
-        "DIRAC DIRACOS DIRACOS_* RUCIO_HOME PANDA_HOME",
+        "GLOBUS_LOCATION GLOBUS_PATH GLOBUS_GRAM_* GLOBUS_GASS_* GT_* GLITE_* EMI_* LCG_* GFAL_* MYPROXY_* EDG_* "
+        "ARC_* DIRAC DIRACOS DIRACOS_* RUCIO_HOME PANDA_HOME",
         "names middleware of the host, which shadows the image's",
         "gwms 341; DIRAC 4764, 4773, 7135",
     ),

@@ -24,8 +24,8 @@ VALUES: tuple[Family, ...] = (
     Family(
         "mpi",
         "mpi",
-        "SLURM_* SLURMD_* PBS_* PALS_* LSB_* LSF_* LS_JOBPID LS_SUBCWD SGE_* PE_HOSTFILE NSLOTS NHOSTS PMI_* PMIX_* PMI2_* "
-        "OMPI_* MPI_* MPICH_* I_MPI_* MV2_* HYDRA_* HYDI_* UCX_* FI_* ORTE_* PRTE_*",
+        "SLURM_* SLURMD_* PBS_* PALS_* LSB_* LSF_* LS_JOBPID LS_SUBCWD SGE_* PE_HOSTFILE NSLOTS NHOSTS PMI_* PMIX_* "
+        "PMI2_* OMPI_* MPI_* MPICH_* I_MPI_* MV2_* HYDRA_* HYDI_* UCX_* FI_* ORTE_* PRTE_*",
         "makes programs think that a batch system started them as part of a parallel job",
         "singularity 5118, 5203",
     ),
@@ -47,8 +47,8 @@ VALUES: tuple[Family, ...] = (
     Family(
         "resources",
         "value",
-        "OMP_* MKL_NUM_THREADS MKL_DYNAMIC OPENBLAS_NUM_THREADS NUMEXPR_NUM_THREADS BLIS_NUM_THREADS VECLIB_MAXIMUM_THREADS "
-        "GOMAXPROCS RAYON_NUM_THREADS ATHENA_* ncores",
+        "OMP_* MKL_NUM_THREADS MKL_DYNAMIC OPENBLAS_NUM_THREADS NUMEXPR_NUM_THREADS BLIS_NUM_THREADS "
+        "VECLIB_MAXIMUM_THREADS GOMAXPROCS RAYON_NUM_THREADS ATHENA_* ncores",
         "says how much of the node is meant",
         "OpenMP; ATLAS pilot",
     ),
