@@ -22,6 +22,22 @@ ROOT = Path(__file__).resolve().parent.parent
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+#: Environments of hosts, each with the whole environment that its payload gets.
+HOSTS = {file.stem: json.loads(file.read_text()) for file in sorted((ROOT / "tests" / "hosts").glob("*.json"))}
+
+
+def pytest_generate_tests(metafunc):
+    """Run what wants a *batch_host* on each of them."""
+    if "batch_host" in metafunc.fixturenames:
+        metafunc.parametrize("batch_host", HOSTS.values(), ids=HOSTS)
+
+
+@pytest.fixture
+def all_hosts():
+    """Environments of all hosts, by their names."""
+    return HOSTS
+
+
 def pytest_collection_modifyitems(config, items):
     """Leave out what takes long, unless it is asked for."""
     if "soak" not in config.option.markexpr:
