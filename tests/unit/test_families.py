@@ -14,7 +14,7 @@ BY_RULE = {family.rule: family for family in FAMILIES}
 
 #: Names that are in use somewhere, by the row that must take them.
 SAMPLES = {
-    "runtime-control": "APPTAINER_BIND APPTAINERENV_PATH SINGULARITY_NV SINGULARITYENV_LD_PRELOAD APPTAINER_DOCKER_PASSWORD",
+    "runtime-control": "APPTAINER_BIND APPTAINERENV_PATH SINGULARITY_NV SINGULARITYENV_LD_PRELOAD",
     "loader": "LD_LIBRARY_PATH LD_PRELOAD LD_AUDIT LD_DEBUG LD_BIND_NOW LD_ORIGIN_PATH LD_RUN_PATH GLIBC_TUNABLES "
     "GCONV_PATH LOCPATH NLSPATH HOSTALIASES RES_OPTIONS",
     "shell-function": "BASH_FUNC_which%% BASH_FUNC_module() BASH_FUNC_ml%% which_declare",
@@ -73,9 +73,7 @@ def test_every_row_has_samples():
 @pytest.mark.parametrize("rule", SAMPLES)
 def test_samples(rule):
     """Names in use belong to the row that knows them."""
-    assert {name: rule for name in SAMPLES[rule].split()} == {
-        name: family_of(name).rule for name in SAMPLES[rule].split()
-    }
+    assert dict.fromkeys(SAMPLES[rule].split(), rule) == {name: family_of(name).rule for name in SAMPLES[rule].split()}
 
 
 def words():
@@ -134,7 +132,7 @@ def test_classes():
 
 @pytest.mark.parametrize(
     "name",
-    "TOKENIZERS_PARALLELISM KEYBOARD XKB_DEFAULT_LAYOUT LDFLAGS ENVIRONMENT BASH_VERSION PS5 EBOOK EBAY CMSG VOLUME VOTE "
+    "TOKENIZERS_PARALLELISM KEYBOARD XKB_DEFAULT_LAYOUT LDFLAGS ENVIRONMENT BASH_VERSION PS5 EBOOK EBAY CMSG VOTE "
     "TOKEN_COUNT MONKEY_PATCH SECOND SECRETS_ARE_UPPER SINGULAR APPTAIN GCONV LOCALES X509_USER_NAME MALLOC_ARENA_MAX "
     "CONDOR_JOB BEARER AWS_REGION AWS_PROFILE S3_ENDPOINT_URL KRB5_TRACE OIDCX PANDA_SITE_NAME RUCIO_AUTH_TYPE".split(),
 )
