@@ -16,12 +16,12 @@ import csv
 import io
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from wlcg_isolate._values import printable
+from wlcg_isolate._decisions import environment_lines
+from wlcg_isolate._values import IDENTIFIER, printable
 from wlcg_isolate.products import container_options
-from wlcg_isolate.variables import family_of
 
 if TYPE_CHECKING:
     from wlcg_isolate.plan import Plan
@@ -115,9 +115,36 @@ def static_argv(plan: Plan, scratch: str) -> tuple[str, ...]:
     """
     home = shlex.quote(plan.home)
     # The runtime starts elsewhere when the caller's directory is gone (1.4.5).
-    shim = f'cd {home} || exit 125; {_TIDY}HOME={home}; PWD=$HOME; export HOME PWD; exec "$@"'
+    tidy = _TIDY + _without_runtime_environ(plan)
+    tidy += "" if plan.image_environ else _only(plan.payload_environ)
+    shim = f'cd {home} || exit 125; {tidy}HOME={home}; PWD=$HOME; export HOME PWD; exec "$@"'
 
     return (*runtime_argv(plan, scratch), "/bin/sh", "-c", shim, "sh", *plan.request.payload.command)
+
+
+def _without_runtime_environ(plan: Plan) -> str:
+    """
+    Write what takes away the runtime's own environment, but for ``PATH``,
+    where nothing was decided and the image says nothing else.
+    """
+    own = {n: v for n, v in plan.runtime_environ.items() if n != "PATH" and n not in plan.payload_environ}
+
+    return "".join(f'[ "${n}" != {shlex.quote(value)} ] || unset {n}; ' for n, value in own.items())
+
+
+def _only(names: Iterable[str]) -> str:
+    """
+    Write what takes all variables but *names* and ``PATH`` away.
+
+    A line of a value may look like a variable's name; then that one is taken
+    away, which is there as little as it should be.  No value is in the text.
+    """
+    decided = "|".join(("PATH", *filter(IDENTIFIER.match, names)))
+
+    return (
+        "set -f; IFS='\n'; for w in $(export -p); do w=${w#export }; w=${w#declare -x }; w=${w%%=*}; "
+        f'case $w in ""|[0-9]*|*[!A-Za-z0-9_]*|{decided}) ;; *) unset "$w";; esac; done; set +f; unset IFS w; '
+    )
 
 
 def static_environ(plan: Plan, scratch: str) -> dict[str, str]:
@@ -239,7 +266,7 @@ def explain(plan: Plan) -> str:
         lines.append(f"          pinned to {image.resolved_path}")
     lines.append(f"          {_image_words(plan)}")
     lines.append(f"started   by the {plan.starter}{': ' + plan.starter_reason if plan.starter_reason else ''}")
-    lines += ["binds", *_bind_lines(plan), "environment", *_environment_lines(plan)]
+    lines += ["binds", *_bind_lines(plan), "environment", *environment_lines(plan)]
     lines += [f"warning   {warning}" for warning in plan.warnings]
     lines += [f"warning   {problem}" for problem in plan.unrenderable]
 
@@ -259,43 +286,3 @@ def _bind_lines(plan: Plan) -> Iterator[str]:
         access = "rw" if bind.writable else "ro"
         yield f"  {bind.decision:5} {access} {bind.source} -> {bind.target}  [{bind.origin}] {bind.reason}"
     yield f"  mount rw {plan.scratch}/tmp, var_tmp -> /tmp, /var/tmp  [library] private to this payload"
-
-
-def _environment_lines(plan: Plan) -> Iterator[str]:
-    """
-    Group variables by what becomes of them and why, each group with its size.
-    """
-    groups: dict[tuple[str, str, str], list[str]] = {}
-    for d in plan.environment:
-        reason = d.reason if d.decision in ("drop", "translate") else ""
-        groups.setdefault((d.decision, d.rule, reason), []).append(d.name)
-    counts = {decision: sum(d.decision == decision for d in plan.environment) for decision in _DECISIONS}
-    yield "  " + ", ".join(f"{count} {_DECISIONS[decision]}" for decision, count in counts.items())
-    for (decision, rule, reason), names in sorted(groups.items(), key=lambda item: _ORDER.index(item[0][0])):
-        shown = " ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
-        yield f"  {decision:9} {len(names):3}  {shown}  [{rule}{': ' + reason if reason else ''}]"
-
-
-_DECISIONS = {"set": "set", "keep": "kept", "translate": "translated", "drop": "dropped"}
-_ORDER = tuple(_DECISIONS)
-
-#: Names of a group that are shown.
-_SHOWN = 6
-
-
-def why(plan: Plan, name: str) -> str:
-    """
-    Tell what becomes of one variable.
-    """
-    for d in plan.environment:
-        if d.name == name:
-            family = family_of(name)
-            lines = [f"{name}: {d.decision}, by the rule {d.rule}: {d.reason}"]
-            if family.source:
-                lines.append(f"  family {family.rule} ({family.kind}): {family.reason}")
-                lines.append(f"  known from: {family.source}")
-            return "\n".join(lines)
-    if family_of(name).source:
-        return f"{name}: the host has no such variable, and nobody sets it ({family_of(name).rule})"
-
-    return f"{name}: the host has no such variable, and nobody sets it"

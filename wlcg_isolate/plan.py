@@ -15,7 +15,7 @@ from typing import Any, Optional
 
 import attrs
 
-from wlcg_isolate import _checks, _render
+from wlcg_isolate import _checks, _decisions, _render, _static
 from wlcg_isolate._values import as_mapping
 from wlcg_isolate.binds import BindDecision, decide_binds
 from wlcg_isolate.credentials import DIRECTORY, CredentialCopy, decide_credentials, variables_of
@@ -178,7 +178,7 @@ class Plan:
         """
         Tell what becomes of one variable, and why; never its value.
         """
-        return _render.why(self, name)
+        return _decisions.why(self, name)
 
     def to_dict(self) -> dict[str, Any]:
         """
@@ -284,7 +284,7 @@ def make_plan(request: Request, policy: Policy, facts: Optional[HostFacts] = Non
         ),
     )
 
-    return attrs.evolve(plan, unrenderable=tuple(_checks.unrenderable(plan, facts)))
+    return attrs.evolve(plan, unrenderable=tuple(_static.unrenderable(plan, facts)))
 
 
 def _places(binds: Iterable[BindDecision], facts: HostFacts) -> tuple[Place, ...]:

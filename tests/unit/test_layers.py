@@ -27,7 +27,7 @@ GROUPS = (
     ("images",),
     ("host",),
     ("runtime", "fitness", "environment", "binds", "credentials"),
-    ("_render", "_checks", "plan"),
+    ("_decisions", "_render", "_checks", "_static", "plan"),
     ("outcome",),
     ("launch",),
     ("trace",),

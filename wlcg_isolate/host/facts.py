@@ -60,6 +60,11 @@ class PathFact:
         return self.state == "present"
 
 
+#: Where an image keeps scripts that the runtime runs before each command, and
+#: the one after which it sets the variables that it was given.
+RUNTIME_SCRIPTS = ("/.singularity.d/env", "/.singularity.d/env/99-base.sh")
+
+
 @attrs.frozen(kw_only=True)
 class TargetFact:
     """

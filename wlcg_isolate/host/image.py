@@ -16,7 +16,7 @@ from typing import NamedTuple, Optional
 import attrs
 
 from wlcg_isolate._values import is_below
-from wlcg_isolate.host.facts import ImageFact, PathFact, RuntimeFact
+from wlcg_isolate.host.facts import RUNTIME_SCRIPTS, ImageFact, PathFact, RuntimeFact
 from wlcg_isolate.host.rootfs import look_inside
 from wlcg_isolate.host.runtimes import RUNTIME_ENVIRON
 from wlcg_isolate.host.touch import look_at, within
@@ -204,6 +204,7 @@ def _read(fact: ImageFact, opened: Opened, request: Request, policy: Policy) -> 
             policy.container_workdir,
             "/tmp",
             "/var/tmp",
+            *RUNTIME_SCRIPTS,
             *(bind.target for bind in (*policy.bind_default, *request.binds)),
             *paths_of_interest(os.environ, request, policy),
         )
