@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Callable
 
+from wlcg_isolate._families import CLASSES, FAMILIES
 from wlcg_isolate._kinds import KINDS
 from wlcg_isolate.policy import Policy
 from wlcg_isolate.policy.explain import plain
@@ -65,6 +66,32 @@ def policy() -> str:
     return "\n".join(lines)
 
 
+def variables() -> str:
+    """
+    Write the page of families of variables.
+    """
+    lines = [_VARIABLES_HEAD]
+    lines += [f"| `{kind}` | {meaning} |" for kind, meaning in CLASSES.items()]
+    lines += ["", "## Families", "", "| family | class | names | because it | known from |", "|---|---|---|---|---|"]
+    for family in FAMILIES:
+        names = ", ".join(f"`{name}`" for name in family.names.split())
+        lines.append(f"| {family.rule} | {family.kind} | {names} | {family.reason} | {family.source} |")
+    lines += ["| default | drop | all others | no rule and no request asks for it | |", ""]
+
+    return "\n".join(lines)
+
+
+_VARIABLES_HEAD = """\
+# Variables
+
+What host variables are, by their names; the first row that matches counts.
+How a variable is decided on is told in [why the environment is clean](../explanation/the-environment.md); `wlcg-isolate plan --why NAME` says it of one.
+This page is made by `docs/generate.py`.
+
+| class | means |
+|---|---|"""
+
+
 def _sections() -> dict[str, list[str]]:
     sections: dict[str, list[str]] = {}
     for key in FIELDS:
@@ -107,6 +134,7 @@ def schema(make: Callable[[], dict[str, Any]]) -> str:
 PAGES: Mapping[Path, Callable[[], str]] = {
     HERE / "reference" / "kinds.md": kinds,
     HERE / "reference" / "policy.md": policy,
+    HERE / "reference" / "variables.md": variables,
     SCHEMAS / "policy.schema.json": lambda: schema(policy_schema),
     SCHEMAS / "request.schema.json": lambda: schema(request_schema),
 }

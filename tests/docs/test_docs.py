@@ -25,7 +25,7 @@ def _generator():
     return module
 
 
-@pytest.mark.parametrize("name", ["kinds.md", "policy.md", "policy.schema.json", "request.schema.json"])
+@pytest.mark.parametrize("name", ["kinds.md", "policy.md", "variables.md", "policy.schema.json", "request.schema.json"])
 def test_generated_pages(name):
     """What is made from the code is not stale (else: docs/generate.py)."""
     (path,) = [path for path in _generator().PAGES if path.name == name]
