@@ -89,13 +89,3 @@ def request_for(tmp_path, runtime, image):
 def quick():
     """A policy that waits briefly between TERM and KILL."""
     return Policy(payload_grace_seconds=0.5)
-
-
-@pytest.fixture
-def left_over():
-    """
-    What a payload gets today beside what was decided: by image, and where no LC_ALL was decided on.
-
-    All of it is of the shell that starts the payload.  It goes when no shell does.
-    """
-    return {"tiny": {"SHLVL": "1"}, "debian11": {}, "locale": {"LC_ALL": "C"}}

@@ -247,19 +247,24 @@ class Decider:
         known = None if image is None else image.locales
         if known is None:
             return dropped(name, "locale", "it is not known whether the image has that locale")
-        if any(_spelled(value) == _spelled(locale) for locale in known):
+        if value in known or _normal(value) in known:
             return made("keep", name, by, "the image has that locale", value)
 
         return dropped(name, "locale", "the image does not have that locale")
 
 
-def _spelled(locale: str) -> str:
+def _normal(locale: str) -> str:
     """
-    Take ``en_US.UTF-8`` and ``en_US.utf8`` for the same, as the C library does.
-    """
-    language, dot, codeset = locale.partition(".")
+    Spell ``en_US.UTF-8`` as ``en_US.utf8``.
 
-    return language + dot + re.sub(r"[^a-z0-9]", "", codeset.lower())
+    The C library looks for a locale as it was asked for, and then for this
+    spelling; it does not find ``C.UTF-8`` when asked for ``C.utf8`` (glibc
+    2.31, tried).
+    """
+    language, dot, rest = locale.partition(".")
+    codeset, at, modifier = rest.partition("@")
+
+    return language + dot + re.sub(r"[^a-z0-9]", "", codeset.lower()) + at + modifier
 
 
 def made(decision: str, name: str, rule: str, reason: str, value: Optional[str] = None) -> EnvDecision:

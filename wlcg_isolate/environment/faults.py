@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Optional
 
+from wlcg_isolate._values import IDENTIFIER
 from wlcg_isolate.environment.values import RESERVED, fits_shell
 from wlcg_isolate.errors import Problem
 from wlcg_isolate.policy import Policy
@@ -79,10 +80,16 @@ def _keep_fault(name: str, policy: Policy, *, loader: bool) -> tuple[str, str, s
             f"set the payload's own value with --env {name}=VALUE where that is meant" if settable else "leave it out"
         )
         return "variable-forbidden", f"never passes from the host: {why}", advice
+    if not IDENTIFIER.match(name):
+        return (
+            "variable-forbidden",
+            "never passes from the host: its name is not one that a shell can hold",
+            "set the payload's own value with --env where that is meant",
+        )
     if not loader and not fits_shell(name):
         return (
             "variable-undeliverable",
-            "is a variable that a shell changes, refuses or cannot hold",
+            "is a variable that a shell changes or refuses",
             "pass the value under another name with --env",
         )
 
