@@ -97,8 +97,7 @@ def test_good_node(runtime, image, tmp_path):
         fact.tree.starts,
     )
     assert fact.tree.layer in ("overlay", "underlay")
-    assert ("yes" if FUSE else "no", None if FUSE else "fuse-unavailable") == (fact.file.start, fact.file.kind)
-    assert ("fuse" if FUSE else None) == fact.file.method
+    assert ("yes", "fuse" if FUSE else "unpacked") == (fact.file.start, fact.file.method)
 
 
 def test_probe_leaves_nothing(runtime, image, tmp_path, monkeypatch):
