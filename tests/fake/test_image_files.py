@@ -25,6 +25,7 @@ def sif(tmp_path):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     system = {**module.SYSTEM, "lib64": {}, "usr": {"bin": {"sh": b"#!"}}}
+    system[".singularity.d"] = {"env": {"99-base.sh": b"# delivers variables\n"}}
     path = tmp_path / "image.sif"
     path.write_bytes(module.make_sif(module.SquashfsWriter().write(system)))
 
