@@ -248,7 +248,9 @@ def make_plan(request: Request, policy: Policy, facts: Optional[HostFacts] = Non
     workdir = workdir_of(request, facts.cwd)
     astray = list(_checks.workdir_problems(workdir, facts))
     problems += astray
-    binds, found = decide_binds(request, policy, facts, workdir or "/")
+    binds, found = decide_binds(
+        request, policy, facts, workdir or "/", layer=None if runtime is None else runtime.layer
+    )
     problems += found
     problems += _checks.planted_links(workdir, binds, facts)
     copies, found = decide_credentials(request, policy, facts, workdir or "/")
@@ -283,7 +285,7 @@ def make_plan(request: Request, policy: Policy, facts: Optional[HostFacts] = Non
         credentials=copies,
         image_environ=policy.environment_image,
         held=held_open(binds, policy, facts),
-        given=tuple(given_binds(binds, policy, facts, layer=bool(policy.runtime_layers))),
+        given=tuple(given_binds(binds, policy, facts, layer=runtime.layer)),
         trace_dirs=trace_dirs,
         gpus=policy.gpu_use,
         starter="loader" if facts.loader_fault is None else "shell",

@@ -47,8 +47,11 @@ def isolate():
     """Say in shell how the fake makes a container."""
     return ISOLATE
 
+
 #: Starts the library's test program as it should; no layer creates its missing target.
-PROBE = ISOLATE.replace('"$@"', '"$image/wlcg-probe"')
+PROBE = (
+    'exec unshare --user --map-current-user --mount --ipc --pid --fork --mount-proc --kill-child "$image/wlcg-probe"'
+)
 
 
 @pytest.fixture(autouse=True)

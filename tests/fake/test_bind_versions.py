@@ -243,12 +243,14 @@ def plan_for(tmp_path, image):
             runtime=runtime,
             binds=[attrs.evolve(bind, source=str(tmp_path / bind.source)) for bind in binds],
         )
-        return make_plan(request, Policy(bind_default=(), **policy))
+        return make_plan(request, Policy(bind_default=(), **{**TRUSTED, **policy}))
 
     return make
 
 
 NEW = "apptainer version 1.4.5"
+#: A fake need not start anything on trial.
+TRUSTED = {"runtime_probe_starts": False, "host_cache_directories": ()}
 
 
 @pytest.mark.parametrize("layer", [True, False], ids=["layer", "no layer"])

@@ -42,9 +42,7 @@ def decide_binds(
         The decisions in the order of mounting, those left out at the end,
         and a problem for each required bind that cannot be made.
     """
-    # Of an image that nobody could look into there is nothing to be said.
-    unseen = facts.image is None or not facts.image.targets
-    has_layer = unseen or (layer != "none" and bool(policy.runtime_layers))
+    has_layer = targets.can_create(policy, facts, layer)
     deciding = _Deciding(policy, facts, workdir, layer=has_layer)
     deciding.all_of(tuple(wishes(request, policy, facts, workdir)))
     deciding.problems += _without_tmp(policy, facts, layer=has_layer)

@@ -60,10 +60,13 @@ class Wish:
         bind: What was asked for.
 
         source: Absolute path on the host.
+
+        by_site: Whether the owner of the node wrote it down.
     """
 
     bind: Bind
     source: str
+    by_site: bool = False
 
     def decided(
         self, decision: str, reason: str, *, kind: Optional[str] = None, place: Optional[str] = None

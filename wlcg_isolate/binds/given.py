@@ -5,6 +5,7 @@ What the runtime shows in every container, asked or not.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Optional
 
 from wlcg_isolate.binds import targets
 from wlcg_isolate.binds.decision import BindDecision, Wish
@@ -24,7 +25,7 @@ _GIVEN: Mapping[str, tuple[str, str]] = {
 
 
 def given_binds(
-    binds: Iterable[BindDecision], policy: Policy, facts: HostFacts, *, layer: bool
+    binds: Iterable[BindDecision], policy: Policy, facts: HostFacts, *, layer: Optional[str] = None
 ) -> Iterator[BindDecision]:
     """
     Say what the runtime adds to the binds that are asked of it.
@@ -36,9 +37,10 @@ def given_binds(
 
         facts: What was read of the node.
 
-        layer: Whether the runtime can create what the image lacks.
+        layer: As for `decide_binds`.
     """
     config, _ = config_of(facts.runtimes)
+    creates = targets.can_create(policy, facts, layer)
     mounted = {bind.place: bind for bind in binds if bind.decision == "mount"}
     for path, (directive, value) in _GIVEN.items():
         wish = Wish(bind=Bind(source=path, required=False, origin="runtime"), source=path)
@@ -51,7 +53,7 @@ def given_binds(
         elif value not in config.get(directive, (value,)):
             yield wish.decided("skip", f"'{directive}' in the runtime's configuration leaves it out")
         else:
-            why = targets.judge(wish, spot, "file", facts, home=policy.container_workdir, layer=layer)
+            why = targets.judge(wish, spot, "file", facts, home=policy.container_workdir, layer=creates)
             yield (
                 wish.decided("skip", why.message)
                 if isinstance(why, Problem)

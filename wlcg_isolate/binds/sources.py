@@ -59,6 +59,9 @@ class Forbidden:
         whole: Whether all that is below it is forbidden as well.
 
         everybody: Whether it holds for the working directory as well.
+
+        site_may: Whether the site may show it nevertheless, since it knows
+            what else is there: one file system often holds all data.
     """
 
     path: str
@@ -66,6 +69,7 @@ class Forbidden:
     advice: str
     whole: bool = False
     everybody: bool = False
+    site_may: bool = False
 
 
 _NEEDED = "bind the directory that is needed"
@@ -102,9 +106,9 @@ def _of_pilot(facts: HostFacts, workdir: str) -> Iterator[Forbidden]:
     for place in dict.fromkeys((workdir, facts.resolved(workdir))):
         if os.path.dirname(place) != "/":
             what = "the working directories of other payloads beside this one's"
-            yield Forbidden(path=os.path.dirname(place), what=what, advice=_NEEDED)
+            yield Forbidden(path=os.path.dirname(place), what=what, advice=_NEEDED, site_may=True)
     if facts.cwd is not None and facts.cwd != "/" and not is_below(facts.cwd, workdir):
-        yield Forbidden(path=facts.cwd, what="the pilot's own working directory", advice=_NEEDED)
+        yield Forbidden(path=facts.cwd, what="the pilot's own working directory", advice=_NEEDED, site_may=True)
 
 
 def shows_forbidden(wish: Wish, spellings: set[str], forbidden: Iterable[Forbidden]) -> Optional[Problem]:
@@ -119,7 +123,7 @@ def shows_forbidden(wish: Wish, spellings: set[str], forbidden: Iterable[Forbidd
         forbidden: What `forbidden_paths` gave, or a part of it.
     """
     for item in forbidden:
-        for path in spellings:
+        for path in () if item.site_may and wish.by_site else spellings:
             if is_below(item.path, path) or (item.whole and is_below(path, item.path)):
                 return wish.problem("bind-source-forbidden", f"{wish.source} shows {item.what}", item.advice)
 

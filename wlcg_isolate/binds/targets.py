@@ -172,6 +172,23 @@ def _judge_missing(wish: Wish, parent: Optional[BindDecision], *, home: str, lay
     return _impossible(wish, why, "create it there, or choose a target outside that bind")
 
 
+def can_create(policy: Policy, facts: HostFacts, layer: Optional[str]) -> bool:
+    """
+    Tell whether the runtime can create what the image lacks.
+
+    Args:
+        policy: What holds here.
+
+        facts: What was read; of an image that nobody could look into there
+            is nothing to be said.
+
+        layer: What the runtime showed, or None.
+    """
+    unseen = facts.image is None or not facts.image.targets
+
+    return unseen or (layer != "none" and bool(policy.runtime_layers))
+
+
 def no_layer(wish: Wish, why: str) -> Problem:
     """
     Say that nothing can create a target.

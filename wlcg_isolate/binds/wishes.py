@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import attrs
+
 from wlcg_isolate.binds.decision import Wish
 from wlcg_isolate.host.facts import HostFacts
 from wlcg_isolate.host.showing import CVMFS, repository_path, source_of
@@ -24,10 +26,26 @@ def wishes(request: Request, policy: Policy, facts: HostFacts, workdir: str) -> 
     """
     own = Bind(source=workdir, target=policy.container_workdir, writable=True, origin="library")
     yield Wish(bind=own, source=workdir)
+    by_site = _by_site(policy)
     for bind in _in_order(request, policy):
-        yield from _on_this_node(bind, source_of(bind, policy, workdir), policy, facts)
+        for wish in _on_this_node(bind, source_of(bind, policy, workdir), policy, facts):
+            yield attrs.evolve(wish, by_site=True) if _paths(bind) in by_site else wish
     if policy.gpu_use:
         yield Wish(bind=Bind(source=_OPENCL, required=False, origin="gpu.use"), source=_OPENCL)
+
+
+def _by_site(policy: Policy) -> frozenset[tuple[str, str]]:
+    """
+    List what the site itself wrote down; a variable of the host may be set
+    by anybody.
+    """
+    layers = (layer for layer in policy.layers or () if layer.name == "site" and layer.trusted)
+
+    return frozenset(_paths(bind) for layer in layers for bind in layer.values.get("bind.default", ()))
+
+
+def _paths(bind: Bind) -> tuple[str, str]:
+    return bind.source, bind.target
 
 
 def _in_order(request: Request, policy: Policy) -> Iterator[Bind]:
