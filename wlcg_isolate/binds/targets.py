@@ -73,7 +73,7 @@ def find_spot(target: str, mounted: Mapping[str, BindDecision], facts: HostFacts
     """
     fact = target_fact(target, facts)
     for place, rest in fact.way:
-        if place not in mounted or place == but:
+        if place == but or place not in mounted:
             continue
         full = f"{place}/{rest}" if rest else place
         if ".." in rest.split("/"):

@@ -6,6 +6,7 @@ A dump of these is enough to plan for that node on another machine.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from typing import Optional
 
@@ -18,6 +19,7 @@ from wlcg_isolate.images.contents import Contents
 from wlcg_isolate.images.digests import Proof
 
 
+@functools.lru_cache(maxsize=4096)
 def straight_way(path: str) -> tuple[tuple[str, str], ...]:
     """
     List the places on the way to a normal path, each with the rest of it.

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Optional
 
 from wlcg_isolate._values import normal_path
-from wlcg_isolate.host.facts import TargetFact
+from wlcg_isolate.host.facts import TargetFact, straight_way
 from wlcg_isolate.policy import Policy
 from wlcg_isolate.request import Bind, Request
 
@@ -79,6 +79,5 @@ def _detours(fact: TargetFact, at: Mapping[str, list[str]]) -> Iterator[str]:
 
 
 def _above(place: str) -> Iterator[str]:
-    while place != "/":
-        place = os.path.dirname(place)
-        yield place
+    yield "/"
+    yield from (above for above, rest in straight_way(place) if rest)
