@@ -26,8 +26,10 @@ from wlcg_isolate.policy import Policy
 #: Mounted by every plan, on the working directory's disk.
 PRIVATE_TMP = ("/tmp", "/var/tmp")
 
+_BELOW_TMP = tuple(f"{path}/" for path in PRIVATE_TMP)
+
 #: File systems of the kernel: nothing may be mounted below them either.
-_KERNEL = ("/proc", "/sys", "/.singularity.d")
+_KERNEL = ("/proc/", "/sys/", "/.singularity.d/")
 
 #: The container's own, made by the runtime.
 _DEV = "/dev"
@@ -111,8 +113,8 @@ def hides_system(wish: Wish, spot: Spot, policy: Policy) -> Optional[Problem]:
     """
     target = wish.bind.target
     # A link inside the image may lead to a system directory as well.
-    for path in (target, spot.place):
-        if path in SYSTEM_DIRECTORIES or any(is_below(path, kernel) for kernel in _KERNEL):
+    for path in {target, spot.place}:
+        if path in SYSTEM_DIRECTORIES or f"{path}/".startswith(_KERNEL):
             why = f"a bind at {target} would hide a part of the image's system"
             return wish.problem("bind-target-forbidden", why, "choose another target")
         for forbidden in policy.bind_forbidden_targets:
@@ -143,7 +145,7 @@ def judge(wish: Wish, spot: Spot, kind: str, facts: HostFacts, *, home: str, lay
     Returns:
         Why it can, or the problem.
     """
-    if spot.parent is None and not spot.fault and any(is_below(spot.place, tmp) for tmp in PRIVATE_TMP):
+    if spot.parent is None and not spot.fault and f"{spot.place}/".startswith(_BELOW_TMP):
         return IN_TMP
     if spot.parent is None and not spot.fault and is_below(spot.place, _DEV):
         return _judge_device(wish, spot, kind)
