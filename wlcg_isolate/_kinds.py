@@ -61,6 +61,10 @@ KINDS: Mapping[str, Kind] = {
     "bind-source-forbidden": Kind("policy", _NEVER, "A bind would show the payload what it must not see."),
     "bind-target-duplicate": Kind("policy", _NEVER, "Two required binds want the same target."),
     "bind-target-impossible": Kind("policy", _NEVER, "A required bind's target does not fit and cannot be created."),
+    "bind-inexpressible": Kind("policy", _NEVER, "A path of a bind holds what the runtime cannot be told."),
+    "storage-not-mapped": Kind(
+        "policy", _NEVER, "A bind would show storage that tells users apart by the number that all payloads share."
+    ),
     "variable-reserved": Kind("policy", _NEVER, "The request sets a variable that the library itself sets."),
     "variable-forbidden": Kind("policy", _NEVER, "The request asks for a host variable that never passes."),
     "variable-undeliverable": Kind("policy", _NEVER, "No way is known to deliver this variable unchanged."),
@@ -112,6 +116,7 @@ KINDS: Mapping[str, Kind] = {
     "runtime-forbids": Kind("runtime", _OTHER, "The runtime's configuration forbids this form of image."),
     "runtime-privileges": Kind("runtime", _OTHER, "The runtime lacks rights that it asks the kernel for."),
     "bind-failed": Kind("runtime", _OTHER, "The runtime could not mount a bind."),
+    "bind-not-seen": Kind("runtime", _OTHER, "The container stands and does not show a bind that was promised."),
     "image-unusable": Kind("runtime", _OTHER, "The runtime could not open or mount the image."),
     "fuse-unavailable": Kind("runtime", _OTHER, "The runtime could not use FUSE to mount the image."),
     "no-space": Kind("runtime", _OTHER, "A disk or quota that the runtime needs is full."),

@@ -17,13 +17,14 @@ import io
 import os
 import shlex
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional
 
 from wlcg_isolate._decisions import environment_lines
 from wlcg_isolate._values import IDENTIFIER, printable
-from wlcg_isolate.products import container_options
+from wlcg_isolate.products import GPU_OPTIONS, container_options
 
 if TYPE_CHECKING:
+    from wlcg_isolate.binds import BindDecision
     from wlcg_isolate.plan import Plan
 
 #: What runtimes add to a payload's environment (seen with Apptainer 1.4.5;
@@ -69,7 +70,7 @@ def runtime_argv(plan: Plan, scratch: str) -> tuple[str, ...]:
         options += ["--unsquash"]
     options += ["--workdir", scratch, "--pwd", plan.home]
     for bind in plan.mounts:
-        options += ["--mount", _mount_spec(bind.source, bind.target, writable=bind.writable)]
+        options += ["--mount", _mount_spec(bind.source, bind.place, writable=bind.writable)]
 
     return (runtime.path, "exec", *options, plan.image.resolved_path)
 
@@ -195,9 +196,37 @@ def scratch_mount_points(plan: Plan) -> Iterator[tuple[str, str]]:
     runtime can create a mount point.
     """
     for bind in plan.mounts:
+        if parent_of(plan, bind) is not None:
+            continue
         for inside, name in (("/tmp/", "tmp"), ("/var/tmp/", "var_tmp")):
-            if bind.target.startswith(inside):
-                yield os.path.join(plan.scratch, name, bind.target[len(inside) :]), bind.kind or "file"
+            if bind.place.startswith(inside):
+                yield os.path.join(plan.scratch, name, bind.place[len(inside) :]), bind.kind or "file"
+
+
+def workdir_mount_points(plan: Plan) -> Iterator[tuple[str, str]]:
+    """
+    List the mount points in the working directory that binds need, relative
+    to it, with their kind.
+    """
+    for bind in plan.mounts:
+        parent = parent_of(plan, bind)
+        if parent is not None and parent.place == plan.home_place:
+            yield os.path.relpath(bind.place, parent.place), bind.kind or "file"
+
+
+def parent_of(plan: Plan, bind: BindDecision) -> Optional[BindDecision]:
+    """
+    Return the bind on whose source another one has its mount point, or None.
+    """
+    by_place = {other.place: other for other in plan.mounts}
+
+    return next((by_place[place] for place in _above(bind.place) if place in by_place), None)
+
+
+def _above(place: str) -> Iterator[str]:
+    while place != "/":
+        place = os.path.dirname(place)
+        yield place
 
 
 def as_dict(plan: Plan) -> dict[str, Any]:
@@ -241,7 +270,7 @@ def as_dict(plan: Plan) -> dict[str, Any]:
                 "decision": bind.decision,
                 "reason": bind.reason,
             }
-            for bind in plan.binds
+            for bind in (*plan.binds, *plan.given)
         ],
         "environment": [
             {"name": d.name, "decision": d.decision, "rule": d.rule, "reason": d.reason} for d in plan.environment
@@ -282,7 +311,29 @@ def _image_words(plan: Plan) -> str:
 
 
 def _bind_lines(plan: Plan) -> Iterator[str]:
-    for bind in plan.binds:
-        access = "rw" if bind.writable else "ro"
-        yield f"  {bind.decision:5} {access} {bind.source} -> {bind.target}  [{bind.origin}] {bind.reason}"
-    yield f"  mount rw {plan.scratch}/tmp, var_tmp -> /tmp, /var/tmp  [library] private to this payload"
+    """
+    Lay binds out as a table, what belongs to every container at its end.
+    """
+    rows = [("source", "target", "rw", "origin", "verdict")]
+    rows += [
+        (b.source, b.target, "rw" if b.writable else "ro", b.origin, f"{b.decision}: {b.reason}")
+        for b in (*plan.binds, *plan.given)
+    ]
+    rows += [
+        (f"{plan.scratch}/{name}", target, "rw", "library", "mount: private to this payload")
+        for name, target in (("tmp", "/tmp"), ("var_tmp", "/var/tmp"))
+    ]
+    rows.append(("tmpfs", "/dev/shm", "rw", "runtime", "mount: memory that is private to this container"))
+    rows += [
+        ("devices and libraries", "/dev, /.singularity.d/libs", "rw", "gpu.use", f"mount: {GPU_OPTIONS[gpu]}")
+        for gpu in plan.gpus
+    ]
+    shown = [tuple(map(printable, row)) for row in rows]
+    widths = [min(_WIDEST, max(map(len, column))) for column in zip(*shown)]
+    for row in shown:
+        cells = (f"{cell:{width}}" for cell, width in zip(row, widths[:-1]))
+        yield f"  {'  '.join(cells)}  {row[-1]}"
+
+
+#: Of a column; what is longer pushes its own line on.
+_WIDEST = 44

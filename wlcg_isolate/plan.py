@@ -17,7 +17,7 @@ import attrs
 
 from wlcg_isolate import _checks, _decisions, _render, _static
 from wlcg_isolate._values import as_mapping
-from wlcg_isolate.binds import BindDecision, decide_binds
+from wlcg_isolate.binds import BindDecision, decide_binds, given_binds, held_open
 from wlcg_isolate.credentials import DIRECTORY, CredentialCopy, decide_credentials, variables_of
 from wlcg_isolate.environment import EnvDecision, Place, Surroundings, decide_environment
 from wlcg_isolate.errors import PlanError, PolicyError, Problem
@@ -57,6 +57,11 @@ class Plan:
 
         image_environ: Whether the image's own variables stay.
 
+        held: Host paths that are mounted on demand, and are held open as
+            long as the payload runs.
+
+        given: What the runtime shows in every container.
+
         trace_dirs: Directories for trace records, best first.
 
         gpus: Makers of the GPUs that the payload gets.
@@ -93,6 +98,8 @@ class Plan:
     binds: tuple[BindDecision, ...]
     credentials: tuple[CredentialCopy, ...] = ()
     image_environ: bool = True
+    held: tuple[str, ...] = ()
+    given: tuple[BindDecision, ...] = ()
     trace_dirs: tuple[str, ...]
     gpus: tuple[str, ...] = ()
     starter: str = "shell"
@@ -114,9 +121,17 @@ class Plan:
     @property
     def mounts(self) -> tuple[BindDecision, ...]:
         """
-        The binds that are made.
+        The binds that are asked of the runtime.
         """
         return tuple(bind for bind in self.binds if bind.decision == "mount")
+
+    @property
+    def home_place(self) -> str:
+        """
+        Where the working directory really is in the container, with the
+        image's own links followed.
+        """
+        return next((bind.place for bind in self.binds if bind.origin == "library"), self.home)
 
     @property
     def scratch(self) -> str:
@@ -233,7 +248,9 @@ def make_plan(request: Request, policy: Policy, facts: Optional[HostFacts] = Non
     workdir = workdir_of(request, facts.cwd)
     astray = list(_checks.workdir_problems(workdir, facts))
     problems += astray
-    binds, found = decide_binds(request, policy, facts, workdir or "/")
+    binds, found = decide_binds(
+        request, policy, facts, workdir or "/", layer=None if runtime is None else runtime.layer
+    )
     problems += found
     problems += _checks.planted_links(workdir, binds, facts)
     copies, found = decide_credentials(request, policy, facts, workdir or "/")
@@ -267,6 +284,8 @@ def make_plan(request: Request, policy: Policy, facts: Optional[HostFacts] = Non
         binds=binds,
         credentials=copies,
         image_environ=policy.environment_image,
+        held=held_open(binds, policy, facts),
+        given=tuple(given_binds(binds, policy, facts, layer=runtime.layer)),
         trace_dirs=trace_dirs,
         gpus=policy.gpu_use,
         starter="loader" if facts.loader_fault is None else "shell",

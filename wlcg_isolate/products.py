@@ -97,7 +97,7 @@ _BEHAVIOURS: Mapping[str, tuple[Optional[Version], Optional[Version], Optional[V
 }
 
 #: What passes the GPUs of a maker on.
-_GPU_OPTIONS = {"nvidia": "--nv", "amd": "--rocm"}
+GPU_OPTIONS = {"nvidia": "--nv", "amd": "--rocm"}
 
 #: Set-uid installations that let a payload become root or read others' files.
 _UNSAFE_SETUID: tuple[tuple[str, Version, Version, str], ...] = (
@@ -211,7 +211,7 @@ def container_options(*, userns: bool, pid: bool = True, gpus: Iterable[str] = (
         "--ipc",
         "--no-eval",
         "--no-home",
-        *(_GPU_OPTIONS[gpu] for gpu in gpus),
+        *(GPU_OPTIONS[gpu] for gpu in gpus),
     )
 
 

@@ -2,7 +2,8 @@
 The second ring: a fake runtime, with real processes and real signals.
 
 The fake makes real namespaces with ``unshare`` and runs the command in them,
-on the host's own files; around that it behaves as each test wants.
+on the host's own files but for the working directory, which it binds as it
+must; around that it behaves as each test wants.
 """
 
 from __future__ import annotations
@@ -27,15 +28,30 @@ case $* in
     {probe} ;;
 esac
 echo run >>"{calls}"
-until [ "$1" = /bin/sh ] || [ "$1" = /proc/self/fd/8 ]; do shift; done
+until [ "$1" = /bin/sh ] || [ "$1" = /proc/self/fd/8 ]; do
+    case $1 in type=bind,src=*,dst=/srv) work=${{1#type=bind,src=}}; export work="${{work%,dst=/srv}}" ;; esac
+    shift
+done
 {behaviour}
 """
 
 #: Makes all namespaces that a container must have.
-ISOLATE = 'exec unshare --user --map-current-user --mount --ipc --pid --fork --mount-proc --kill-child "$@"'
+ISOLATE = (
+    "exec unshare --user --map-root-user --mount --ipc --pid --fork --mount-proc --kill-child "
+    '/bin/sh -c \'mount --bind "$work" /srv; unset work; exec "$@"\' sh "$@"'
+)
+
+
+@pytest.fixture
+def isolate():
+    """Say in shell how the fake makes a container."""
+    return ISOLATE
+
 
 #: Starts the library's test program as it should; no layer creates its missing target.
-PROBE = ISOLATE.replace('"$@"', '"$image/wlcg-probe"')
+PROBE = (
+    'exec unshare --user --map-current-user --mount --ipc --pid --fork --mount-proc --kill-child "$image/wlcg-probe"'
+)
 
 
 @pytest.fixture(autouse=True)

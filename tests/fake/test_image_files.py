@@ -14,8 +14,6 @@ import pytest
 from wlcg_isolate import Policy, launch_plan, make_plan, probe_host
 from wlcg_isolate.host import PathFact
 
-ISOLATE = 'exec unshare --user --map-current-user --mount --ipc --pid --fork --mount-proc --kill-child "$@"'
-
 
 @pytest.fixture
 def sif(tmp_path):
@@ -47,10 +45,10 @@ def plan_for(request_for, sif, tmp_path):
 
 
 @pytest.mark.parametrize("fuse", [True, False])
-def test_what_the_runtime_gets(fake, plan_for, tmp_path, fuse):
+def test_what_the_runtime_gets(fake, isolate, plan_for, tmp_path, fuse):
     """The runtime unpacks only where it must, and does so in the payload's private directory."""
     seen = tmp_path / "seen"
-    runtime = fake(f'echo "$APPTAINER_TMPDIR" >"{seen}"; {ISOLATE}')
+    runtime = fake(f'echo "$APPTAINER_TMPDIR" >"{seen}"; {isolate}')
     plan = plan_for(runtime, fuse=fuse)
     outcome = launch_plan(plan)
 
@@ -75,9 +73,9 @@ def test_setting_of_the_site(fake, request_for, sif, tmp_path):
     ['cp "{0}" "{0}.new" && mv "{0}.new" "{0}"', 'touch "{0}"', 'mv "{0}" "{0}.x" && mv "{0}.x" "{0}"', 'rm "{0}"'],
     ids=["replaced", "written", "moved away and back", "removed"],
 )
-def test_changed_while_the_container_was_made(fake, plan_for, sif, tmp_path, change):
+def test_changed_while_the_container_was_made(fake, isolate, plan_for, sif, tmp_path, change):
     """Whatever happens to the verified file before the first instruction is noticed."""
-    plan = plan_for(fake(f"{change.format(sif)}; {ISOLATE}"), fuse=True)
+    plan = plan_for(fake(f"{change.format(sif)}; {isolate}"), fuse=True)
     outcome = launch_plan(plan)
 
     assert (False, "image-changed", "same-node") == (outcome.started, outcome.kind, outcome.retry)

@@ -184,9 +184,12 @@ def test_replaced_between_two_plans(fake, request_for):
     assert "no" == probe_host(request, POLICY).runtimes[0].tree.start
 
 
-def test_no_pid_namespace_leaves_nothing(fake, request_for, tmp_path):
+def test_no_pid_namespace_leaves_nothing(fake, isolate, request_for, tmp_path):
     """Without a PID namespace, what the payload put into a session of its own is ended with it."""
-    runtime = fake(f'{UNSHARE} "$@"', probe=_fails("*--pid*", ODD))
+    runtime = fake(
+        isolate.replace(" --pid --fork --mount-proc --kill-child", "").replace("exec unshare", "unshare"),
+        probe=_fails("*--pid*", ODD),
+    )
     script = f"setsid sleep 4712 & echo $! >{tmp_path}/left; exit 3"
     outcome = run_isolated(request_for(runtime, "sh", "-c", script), POLICY)
     left = int((tmp_path / "left").read_text())

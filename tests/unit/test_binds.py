@@ -15,6 +15,8 @@ from wlcg_isolate.host import PathFact, TargetFact, probe_host
 IN_IMAGE = "the target exists in the image"
 BY_LAYER = "the target is not in the image; the runtime's layer creates it"
 IN_WORKDIR = "the mount point is made in the working directory and removed again"
+IN_DEV = "the runtime shows the device in the container's own /dev"
+SHM = "it takes the place of the container's own shared memory"
 IN_TMP = "the mount point is made in the private directory"
 
 DIRECTORIES = ("/data", "/data/sub", "/other", "/work/own", "/work/there")
@@ -34,7 +36,7 @@ def decide(facts, image_fact, present, request_for):
         looks["/secret/x"] = PathFact(path="/secret/x", state="unreadable", reason="Permission denied")
         looks["/none"] = PathFact(path="/none", state="missing", reason="No such file or directory")
         looks["/link"] = present("/link", resolved="/proc/1/root", is_link=True)
-        looks["/device"] = present("/device", kind="other")
+        looks["/dev/kvm"] = present("/dev/kvm", kind="other")
         targets = {path: TargetFact(path=path, kind=kind, resolves_to=path) for path, kind in TARGETS.items()}
         node = facts(paths={**looks, **paths}, image=image_fact(targets=targets))
         decisions, problems = decide_binds(request_for(binds=binds), policy, node, "/work")
@@ -69,7 +71,8 @@ def test_working_directory(facts, request_for):
     [
         pytest.param("/data", "/opt", "directory", IN_IMAGE, id="directory in the image"),
         pytest.param("/file", "/etc/hosts", "file", IN_IMAGE, id="file in the image"),
-        pytest.param("/device", "/dev/kvm", "file", IN_IMAGE, id="device"),
+        pytest.param("/dev/kvm", "/dev/kvm", "file", IN_DEV, id="device"),
+        pytest.param("/data", "/dev/shm", "directory", SHM, id="shared memory"),
         pytest.param("/data", "/nothing", "directory", BY_LAYER, id="not in the image"),
         pytest.param("/data", "/not/looked/up", "directory", BY_LAYER, id="not looked up in the image"),
         pytest.param("/data", "/srv/there", "directory", "the target exists in the bind at /srv", id="in the workdir"),

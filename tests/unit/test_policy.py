@@ -101,6 +101,8 @@ DEFAULTS = {
     "bind.read_only": [],
     "cvmfs.repositories": [],
     "cvmfs.root": "/cvmfs",
+    "storage.posix": [],
+    "storage.mapped": False,
     "gpu.allowed": ["nvidia", "amd"],
     "gpu.use": [],
     "container.workdir": "/srv",

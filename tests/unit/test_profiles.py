@@ -13,7 +13,7 @@ import pytest
 import wlcg_isolate
 from wlcg_isolate import Bind, Policy
 from wlcg_isolate._values import IDENTIFIER, SYSTEM_DIRECTORIES, path_fault
-from wlcg_isolate.binds import _EXPOSING
+from wlcg_isolate.binds import EXPOSING
 from wlcg_isolate.environment import RESERVED, SHELL_OWNED
 from wlcg_isolate.platforms import canonical_architecture, canonical_os, parse_platform
 
@@ -258,7 +258,7 @@ def test_values_are_usable(name):
     policy = Policy(bind_default=binds, container_workdir=keys.get("container.workdir", "/srv"))
 
     assert [] == [b.target for b in policy.bind_default if b.target in SYSTEM_DIRECTORIES]
-    assert [] == [b.source for b in policy.bind_default if b.source in _EXPOSING]
+    assert [] == [b.source for b in policy.bind_default if b.source in EXPOSING]
     assert [] == [n for n in keys.get("environment.set", {}) if n in RESERVED or n in SHELL_OWNED]
 
 

@@ -139,7 +139,7 @@ def test_directory_exchanged_for_a_link_is_not_followed(tmp_path, mocker):
 
 def bind(target, kind="directory"):
     """Make the decision on one bind."""
-    return types.SimpleNamespace(target=target, kind=kind)
+    return types.SimpleNamespace(target=target, place=target, kind=kind)
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ def plan(tmp_path):
         work = tmp_path / "work"
         work.mkdir(exist_ok=True)
         mounts = (bind("/srv"), *binds)
-        return types.SimpleNamespace(workdir=str(work), scratch=f"{work}/.wlcg-1", mounts=mounts, home="/srv")
+        return types.SimpleNamespace(workdir=str(work), scratch=f"{work}/.wlcg-1", mounts=mounts, home_place="/srv")
 
     return make
 

@@ -15,7 +15,7 @@ import pytest
 from wlcg_isolate.host import PathFact
 from wlcg_isolate.host.touch import look_at, look_at_all, within
 
-NUL = "embedded null byte" if sys.version_info < (3, 13) else "stat: embedded null character in path"
+NUL = "embedded null byte" if sys.version_info < (3, 13) else "lstat: embedded null character in path"
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def hang(mocker):
     over = threading.Event()
 
     def start(*paths):
-        def look(path):
+        def look(path, *_, **__):
             if path in paths:
                 over.wait()
             return PathFact(path=path, state="present")
@@ -112,7 +112,7 @@ def test_unreadable(place, name, is_link, reason):
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE, errno.ENOTCONN])
 def test_unreadable_by_error(place, mocker, number):
     """An error of the file system is not taken for an absence."""
-    mocker.patch("os.stat", side_effect=OSError(number, "what the system says"))
+    mocker.patch("os.lstat", side_effect=OSError(number, "what the system says"))
 
     actual = look_at(f"{place}/file")
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Optional
 
 import attrs
@@ -13,12 +14,15 @@ import attrs
 from wlcg_isolate._values import is_below, normal_path
 from wlcg_isolate.errors import PolicyError
 from wlcg_isolate.host import fitness, runtimes
+from wlcg_isolate.host.automounts import read_automounts
 from wlcg_isolate.host.facts import HostFacts, ImageFact, PathFact, ProbeFact, RuntimeFact, TargetFact, config_of
 from wlcg_isolate.host.image import look_at_image
 from wlcg_isolate.host.loader import loader_fault
 from wlcg_isolate.host.node import read_node, surroundings
 from wlcg_isolate.host.nodefacts import NodeFacts
+from wlcg_isolate.host.pilot import credential_places
 from wlcg_isolate.host.processor import of_facts
+from wlcg_isolate.host.showing import below_sources, repository_path, sources
 from wlcg_isolate.host.touch import look_at_all
 from wlcg_isolate.policy import Policy
 from wlcg_isolate.policy.settle import settle
@@ -88,9 +92,18 @@ def _probe(request: Request, policy: Policy, *, thorough: bool) -> HostFacts:
     answers = tuple(asker.ask_until_good(programs))
     # The configuration of the runtime is a layer of policy, and what policy says decides where to look.
     settled = _settled(policy, request, answers)
-    paths = look_at_all(_paths_of_interest(request, settled, cwd), settled.touch_seconds)
+    shown = sources(request, settled, workdir)
+    look = partial(
+        look_at_all,
+        deadline=settled.touch_seconds,
+        light=frozenset(source for roots in shown.values() for source in roots) - {workdir},
+        automounts=(automounts := read_automounts()),
+    )
+    paths = look(_paths_of_interest(request, settled, cwd))
     processor = of_facts(node, uname.machine, uname.release)
     image = look_at_image(request, settled, processor, paths=paths, workdir=workdir, runtimes=answers)
+    # Where a target lies in another bind, what is there counts.
+    paths |= look(set(below_sources(shown, image.targets if image is not None else {})) - paths.keys())
     asker = attrs.evolve(
         asker,
         policy=settled,
@@ -115,6 +128,7 @@ def _probe(request: Request, policy: Policy, *, thorough: bool) -> HostFacts:
         sysctl=sysctl,
         node=node,
         loader_fault=loader_fault(uname.machine, settled.runtime_probe_seconds),
+        automounts=automounts,
     )
 
 
@@ -213,32 +227,20 @@ def _paths_of_interest(request: Request, policy: Policy, cwd: Optional[str]) -> 
     if workdir is not None:
         yield workdir
         yield from (os.path.join(workdir, name) for name in ("tmp", "var_tmp"))
-    binds = (*policy.bind_default, *request.binds)
-    places = [(bind.target, policy.on_node(normal_path(os.path.join(workdir or "/", bind.source)))) for bind in binds]
-    yield from (source for _, source in places)
-    if workdir is not None:
-        places.append((policy.container_workdir, workdir))
-    # Where a target lies in another bind, what is there counts.
-    for target, _ in places:
-        for parent, root in places:
-            if target != parent and is_below(target, parent):
-                yield normal_path(os.path.join(root, os.path.relpath(target, parent)))
+    yield from (source for roots in sources(request, policy, workdir).values() for source in roots)
+    yield from ("/etc/hosts", "/etc/localtime", "/etc/resolv.conf", "/etc/OpenCL/vendors")
+    yield from (path for _, path in credential_places(os.environ))
+    if cwd is not None:
+        yield cwd
     # What policy forbids is compared by where it really is.
     yield from (root for roots in policy.roots_of_all() for root in roots)
-    yield from (*policy.bind_forbidden_sources, *policy.bind_read_only)
+    yield from (*policy.bind_forbidden_sources, *policy.bind_read_only, *policy.storage_posix)
     yield from (policy.on_node(repository_path(name)) for name in policy.cvmfs_repositories)
     yield from paths_of_interest(os.environ, request, policy)
     yield from credential_files(request, os.environ)
     yield from (path for path in (policy.runtime_tmpdir, policy.runtime_cachedir) if path is not None)
     yield from trace_candidates(policy, os.environ, os.geteuid())
     yield "/dev/fuse"
-
-
-def repository_path(name: str) -> str:
-    """
-    Return where a CVMFS repository is on a node.
-    """
-    return f"/cvmfs/{name}"
 
 
 def _cwd() -> Optional[str]:

@@ -6,6 +6,7 @@ A dump of these is enough to plan for that node on another machine.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from typing import Optional
 
@@ -16,6 +17,16 @@ from wlcg_isolate.host.nodefacts import NodeFacts
 from wlcg_isolate.images.catalogue import Candidate
 from wlcg_isolate.images.contents import Contents
 from wlcg_isolate.images.digests import Proof
+
+
+@functools.lru_cache(maxsize=4096)
+def straight_way(path: str) -> tuple[tuple[str, str], ...]:
+    """
+    List the places on the way to a normal path, each with the rest of it.
+    """
+    parts = path[1:].split("/")
+
+    return tuple(("/" + "/".join(parts[:i]), "/".join(parts[i:])) for i in range(1, len(parts) + 1))
 
 
 @attrs.frozen(kw_only=True)
@@ -79,12 +90,24 @@ class TargetFact:
         resolves_to: The path inside the root with all links followed.
 
         reason: Why it could not be told, or "".
+
+        trail: The places that the way to it passes, in their order, each
+            with what is left of the path there: a bind at one of them leads
+            the rest of the way out of the image.
     """
 
     path: str
     kind: Optional[str] = None
     resolves_to: Optional[str] = None
     reason: str = ""
+    trail: tuple[tuple[str, str], ...] = attrs.field(default=(), converter=as_tuple, eq=False)
+
+    @property
+    def way(self) -> tuple[tuple[str, str], ...]:
+        """
+        The *trail*, or what it is in an image without links.
+        """
+        return self.trail or straight_way(self.path)
 
 
 @attrs.frozen(kw_only=True)
@@ -282,6 +305,10 @@ class HostFacts:
 
         loader_fault: Why the loader cannot be executed here, or None when it
             can.
+
+        automounts: Where file systems are mounted on demand (autofs), and
+            whether what is mounted there later also appears in a container
+            that shows the place (the mount is shared).
     """
 
     hostname: str
@@ -297,6 +324,7 @@ class HostFacts:
     sysctl: Mapping[str, Optional[str]] = attrs.field(factory=dict, converter=as_mapping)
     node: Optional[NodeFacts] = None
     loader_fault: Optional[str] = "nobody tried the loader"
+    automounts: Mapping[str, bool] = attrs.field(factory=dict, converter=as_mapping)
 
     def resolved(self, path: str) -> str:
         """

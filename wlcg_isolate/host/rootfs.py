@@ -21,11 +21,12 @@ def look_inside(root: Union[str, Root], path: str) -> TargetFact:
 
         path: The path as seen from inside.
     """
+    trail: list[tuple[str, str]] = []
     try:
-        found = look_up(Tree(root) if isinstance(root, str) else root, path)
+        found = look_up(Tree(root) if isinstance(root, str) else root, path, trail)
     except ImageFault as fault:
-        return TargetFact(path=path, reason=fault.reason)
+        return TargetFact(path=path, reason=fault.reason, trail=trail)
     except OSError as e:
-        return TargetFact(path=path, reason=e.strerror or str(e))
+        return TargetFact(path=path, reason=e.strerror or str(e), trail=trail)
 
-    return TargetFact(path=path, kind=found.kind, resolves_to=found.path)
+    return TargetFact(path=path, kind=found.kind, resolves_to=found.path, trail=trail)

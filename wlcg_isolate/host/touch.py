@@ -8,44 +8,77 @@ import errno
 import os
 import stat
 import threading
+import time
 from collections.abc import Iterable
-from queue import Empty, SimpleQueue
-from typing import Callable, Union
+from typing import Callable, Optional
 
 from wlcg_isolate._deadline import within
 from wlcg_isolate.host.facts import PathFact
+from wlcg_isolate.host.walk import Walker
 
 __all__ = ["kind_of", "look_at", "look_at_all", "within"]
 
 _MISSING = (errno.ENOENT, errno.ENOTDIR)
 
 
-def look_at(path: str) -> PathFact:
+def look_at(path: str, walker: Optional[Walker] = None, *, light: bool = False) -> PathFact:
     """
     Look at one path, for as long as it takes.
+
+    Args:
+        path: The path.
+
+        walker: Knows what was looked at before.
+
+        light: Whether the file system is asked for this user's rights only
+            where the mode of the file denies them.
     """
     try:
-        found = os.stat(path)
+        goal = (walker or Walker()).follow(path)
     except (OSError, ValueError) as e:
-        missing = isinstance(e, OSError) and e.errno in _MISSING
+        reason = (e.strerror or str(e)) if isinstance(e, OSError) else str(e)
+        return PathFact(path=path, state="unreadable", reason=reason)
+    found = goal.status
+    if found is None:
+        error = goal.error or OSError(errno.EIO, os.strerror(errno.EIO))
         return PathFact(
             path=path,
-            state="missing" if missing else "unreadable",
-            resolved=os.path.realpath(path) if missing else None,
-            is_link=os.path.islink(path),
-            reason=(e.strerror or str(e)) if isinstance(e, OSError) else str(e),
+            state="missing" if error.errno in _MISSING else "unreadable",
+            resolved=goal.resolved,
+            is_link=goal.is_link,
+            reason=error.strerror or str(error),
         )
-    directory = stat.S_ISDIR(found.st_mode)
+    enter = os.X_OK if stat.S_ISDIR(found.st_mode) else 0
 
     return PathFact(
         path=path,
         state="present",
         kind=kind_of(found.st_mode),
-        resolved=os.path.realpath(path),
-        is_link=os.path.islink(path),
-        readable=os.access(path, os.R_OK | (os.X_OK if directory else 0), effective_ids=True),
-        writable=os.access(path, os.W_OK | (os.X_OK if directory else 0), effective_ids=True),
+        resolved=goal.resolved,
+        is_link=goal.is_link,
+        readable=_may(path, found, os.R_OK | enter, light=light),
+        writable=_may(path, found, os.W_OK | enter, light=light),
     )
+
+
+def _may(path: str, found: os.stat_result, wanted: int, *, light: bool) -> bool:
+    if light and _mode_allows(found, wanted):
+        return True
+
+    return os.access(path, wanted, effective_ids=True)
+
+
+def _mode_allows(found: os.stat_result, wanted: int) -> bool:
+    """
+    Tell whether the mode alone gives this user rights; lists of rights
+    (acl(5)) may give more.
+    """
+    uid = os.geteuid()
+    if uid == 0:
+        return True
+    shift = 6 if found.st_uid == uid else 3 if found.st_gid == os.getegid() else 0
+
+    return (found.st_mode >> shift) & wanted == wanted
 
 
 def kind_of(mode: int) -> str:
@@ -58,7 +91,13 @@ def kind_of(mode: int) -> str:
     return "file" if stat.S_ISREG(mode) else "other"
 
 
-def look_at_all(paths: Iterable[str], deadline: Callable[[str], float]) -> dict[str, PathFact]:
+def look_at_all(
+    paths: Iterable[str],
+    deadline: Callable[[str], float],
+    *,
+    light: frozenset[str] = frozenset(),
+    automounts: Iterable[str] = (),
+) -> dict[str, PathFact]:
     """
     Look at *paths*, waiting for each no longer than *deadline* says.
 
@@ -69,30 +108,67 @@ def look_at_all(paths: Iterable[str], deadline: Callable[[str], float]) -> dict[
         paths: Where to look.
 
         deadline: The seconds that one look at a path may take.
+
+        light: Those whose rights are taken from the mode where it gives any.
+
+        automounts: Where file systems are mounted on demand.
     """
     facts: dict[str, PathFact] = {}
     left = list(dict.fromkeys(paths))
     while left:
-        answers: SimpleQueue[Union[PathFact, BaseException]] = SimpleQueue()
-        threading.Thread(target=_look_in_turn, args=(tuple(left), answers), daemon=True).start()
-        while left:
-            path = left.pop(0)
-            seconds = deadline(path)
-            try:
-                answer = answers.get(timeout=seconds)
-            except Empty:
-                facts[path] = PathFact(path=path, state="no-answer", reason=f"no answer within {seconds:g} s")
-                break
-            if isinstance(answer, BaseException):
-                raise answer
-            facts[path] = answer
+        turn = _Turn(left, light, Walker(automounts))
+        turn.start()
+        silent = turn.wait(deadline)
+        if turn.error is not None:
+            raise turn.error
+        found = turn.found[: len(left) if silent is None else silent]
+        facts.update((fact.path, fact) for fact in found)
+        if silent is None:
+            break
+        path = left[silent]
+        facts[path] = PathFact(path=path, state="no-answer", reason=f"no answer within {deadline(path):g} s")
+        left = left[silent + 1 :]
 
     return facts
 
 
-def _look_in_turn(paths: tuple[str, ...], answers: SimpleQueue[Union[PathFact, BaseException]]) -> None:
-    try:
-        for path in paths:
-            answers.put(look_at(path))
-    except BaseException as e:  # noqa: BLE001 - handed on to the waiting thread
-        answers.put(e)
+class _Turn(threading.Thread):
+    """
+    Looks at paths one after the other.
+    """
+
+    def __init__(self, paths: list[str], light: frozenset[str], walker: Walker) -> None:
+        super().__init__(daemon=True)
+        self._paths = paths
+        self._light = light
+        self._walker = walker
+        self._over = threading.Event()
+        self._current = (0, time.monotonic())
+        self.found: list[PathFact] = []
+        self.error: Optional[BaseException] = None
+
+    def run(self) -> None:
+        try:
+            for i, path in enumerate(self._paths):
+                self._current = (i, time.monotonic())
+                self.found.append(look_at(path, self._walker, light=path in self._light))
+        except BaseException as e:  # noqa: BLE001 - handed on to the waiting thread
+            self.error = e
+        self._over.set()
+
+    def wait(self, deadline: Callable[[str], float]) -> Optional[int]:
+        """
+        Wait until all is seen.
+
+        Returns:
+            None, or the number of the path that gives no answer.
+        """
+        pause = min(map(deadline, self._paths))
+        while not self._over.wait(pause):
+            i, since = self._current
+            left = since + deadline(self._paths[i]) - time.monotonic()
+            if left <= 0 and self._current[0] == i:
+                return i
+            pause = max(left, 0.001)
+
+        return None

@@ -83,9 +83,17 @@ class Found(NamedTuple):
         return None if self.node is None else str(self.node.kind)
 
 
-def look_up(root: Root, path: str) -> Found:
+def look_up(root: Root, path: str, trail: Optional[list[tuple[str, str]]] = None) -> Found:
     """
     Follow *path* from *root*.
+
+    Args:
+        root: The root.
+
+        path: Absolute path as seen from it.
+
+        trail: Gets the places that the way passes, each with what is left of
+            the path there.
 
     Raises:
         OSError: It leads through a file, in circles, or cannot be read.
@@ -99,6 +107,8 @@ def look_up(root: Root, path: str) -> Found:
     is_link = False
     while todo:
         part = todo.pop()
+        if trail is not None and part != "..":
+            trail.append(("/" + "/".join((*way.names, part)), "/".join(reversed(todo))))
         node = way.step(part)
         if node is not None and node.kind == "link":
             is_link = is_link or not todo

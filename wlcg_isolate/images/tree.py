@@ -34,10 +34,15 @@ class Entry(NamedTuple):
 class Tree:
     """
     The tree at a path.
+
+    What was looked at once is known: each look may cost a round trip on a
+    network file system.
     """
 
     def __init__(self, path: str) -> None:
         self._path = path
+        self._known: dict[str, Optional[Entry]] = {}
+        self._goals: dict[str, str] = {}
 
     def root(self) -> Entry:
         """
@@ -49,19 +54,28 @@ class Tree:
         """
         Look at *name* in a directory.
         """
-        path = os.path.join(node.path, name)
+        path = f"{node.path}/{name}" if node.path else name
+        if path not in self._known:
+            self._known[path] = self._look(path)
+
+        return self._known[path]
+
+    def goal(self, node: Entry) -> str:
+        """
+        Read where a link points to.
+        """
+        if node.path not in self._goals:
+            self._goals[node.path] = os.readlink(os.path.join(self._path, node.path))
+
+        return self._goals[node.path]
+
+    def _look(self, path: str) -> Optional[Entry]:
         try:
             mode = os.lstat(os.path.join(self._path, path)).st_mode
         except (FileNotFoundError, NotADirectoryError):
             return None
 
         return Entry("link" if stat.S_ISLNK(mode) else kind_of(mode), path)
-
-    def goal(self, node: Entry) -> str:
-        """
-        Read where a link points to.
-        """
-        return os.readlink(os.path.join(self._path, node.path))
 
     def names(self, node: Entry, most: int) -> list[str]:
         """

@@ -22,6 +22,8 @@ from wlcg_isolate.environment import fits_shell
 from wlcg_isolate.errors import LaunchError, Problem
 from wlcg_isolate.launch import descriptors, handshake, process, verdict
 from wlcg_isolate.launch.copies import read_credentials
+from wlcg_isolate.launch.held import Held
+from wlcg_isolate.launch.promises import check_promises
 from wlcg_isolate.launch.scratch import Scratch
 from wlcg_isolate.launch.standing import NoMarkerError, Standing
 from wlcg_isolate.launch.starters import Loader, LoaderError, Shell, Starter
@@ -186,6 +188,7 @@ class Container:
     ) -> None:
         plan = self.plan
         credentials = read_credentials(plan)
+        self._resources.enter_context(Held(plan))
         try:
             self._resources.enter_context(Scratch(plan, credentials))
         except OSError as e:
@@ -199,6 +202,7 @@ class Container:
         replaced = handshake.replaced_image(plan)
         if replaced:
             raise not_started("image-changed", replaced, plan.image.requested)
+        check_promises(plan, self._payload.pid)
         if on_ready is not None:
             on_ready(self._payload)
         self._released = time.monotonic()

@@ -19,7 +19,6 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple, Optional
 
 from wlcg_isolate import _render
-from wlcg_isolate._values import is_below
 from wlcg_isolate.credentials import DIRECTORY
 from wlcg_isolate.plan import Plan
 
@@ -78,10 +77,8 @@ class Scratch:
             self._write_credentials()
             for path, kind in _render.scratch_mount_points(self._plan):
                 self._make_below(self._root, os.path.relpath(path, self._plan.scratch), kind)
-            for bind in self._plan.mounts:
-                if bind.target != self._plan.home and is_below(bind.target, self._plan.home):
-                    relative = os.path.relpath(bind.target, self._plan.home)
-                    self._make_below(self._work, relative, bind.kind or "file", remember=True)
+            for relative, kind in _render.workdir_mount_points(self._plan):
+                self._make_below(self._work, relative, kind, remember=True)
         except BaseException:
             self.__exit__()
             raise

@@ -22,6 +22,7 @@ from wlcg_isolate.policy.rules import (
     FREE,
     NODE_MATTER,
     SITE_MATTER,
+    SITE_ONLY,
     Rule,
     added,
     allowed,
@@ -166,6 +167,12 @@ class Policy(ImageKeys):
 
         cvmfs_root: Where CVMFS is on this node.
 
+        storage_posix: Host paths of storage that tells users apart by their
+            number on the node, which all payloads of a pilot share.
+
+        storage_mapped: Whether the site maps the users of payloads for such
+            storage, so that it may be bound.
+
         gpu_allowed: GPUs that payloads may use: ``nvidia``, ``amd``.
 
         gpu_use: GPUs that payloads get.
@@ -247,6 +254,8 @@ class Policy(ImageKeys):
         default=(), converter=as_tuple, metadata=listing(checks.repositories, _TEXTS)
     )
     cvmfs_root: str = attrs.field(default="/cvmfs", metadata=choice(checks.path, layers=NODE_MATTER))
+    storage_posix: tuple[str, ...] = attrs.field(default=(), converter=as_tuple, metadata=limit(added, checks.paths))
+    storage_mapped: bool = attrs.field(default=False, metadata=choice(checks.truth, layers=SITE_ONLY))
     gpu_allowed: tuple[str, ...] = attrs.field(
         default=("nvidia", "amd"), converter=as_tuple, metadata=limit(common, checks.gpus)
     )

@@ -33,6 +33,9 @@ EVERYBODY = frozenset(LAYERS) - {"lock"}
 SITE_MATTER = frozenset({"built-in", "site", "request", "operator"})
 NODE_MATTER = frozenset({"built-in", "site", "experiment-site", "operator"})
 
+#: What nobody but the owner of the node can vouch for.
+SITE_ONLY = frozenset({"built-in", "site", "operator"})
+
 #: Gives the joint value, and what was asked for in vain or "".
 Meet = Callable[[Any, Any, Mapping[str, Any]], tuple[Any, str]]
 Check = Callable[[Any], Iterator[str]]
