@@ -14,7 +14,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from wlcg_isolate import PlanError, launch_plan, make_plan, probe_host, run_isolated
+from wlcg_isolate import PlanError, launch_plan, load_policy, make_plan, probe_host, run_isolated
 from wlcg_isolate.host import loader as host_loader
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -57,6 +57,12 @@ def expected(trace_id, **more):
     own = {"HOME": "/srv", "PWD": "/srv", "TMPDIR": "/tmp", "LC_ALL": "C", "PATH": PATH, "WLCG_ISOLATE_ID": trace_id}
 
     return sorted(os.fsencode(f"{name}={value}") for name, value in {**own, **more}.items())
+
+
+@pytest.fixture
+def policy():
+    """Let requests set variables of any name."""
+    return attrs.evolve(load_policy(), environment_any_names=True)
 
 
 @pytest.fixture

@@ -259,14 +259,16 @@ ODD = ["a.b", "1A", "new\nline", "\udcff"]
 
 @pytest.mark.parametrize("name", ODD)
 def test_odd_names(decide, name):
-    """A name that is no identifier never passes from a host; the loader delivers one that the request sets."""
+    """A name that is no identifier never passes from a host; a request sets it where policy says so."""
     given = {"loader_fault": None}
     kept, refused = decide({name: "host's"}, given=given, keep_env=[name])
-    own, none = decide({name: "host's"}, given=given, env={name: "own"})
+    _, forbidden = decide({name: "host's"}, given=given, env={name: "own"})
+    own, none = decide({name: "host's"}, Policy(environment_any_names=True), given=given, env={name: "own"})
 
     assert [("variable-forbidden", "--keep-env")] == [(problem.kind, problem.origin) for problem in refused]
     assert (None, "name", []) == (kept[name].value, kept[name].rule, none)
     assert "own" == own[name].value
+    assert [("variable-forbidden", "--env")] == [(problem.kind, problem.origin) for problem in forbidden]
 
 
 @pytest.mark.parametrize("name", ODD)

@@ -91,6 +91,7 @@ DEFAULTS = {
     "environment.set": {},
     "environment.drop": [],
     "environment.settable": ["LD_LIBRARY_PATH"],
+    "environment.any_names": False,
     "environment.secret": [],
     "environment.profiles": [],
     "environment.image": True,

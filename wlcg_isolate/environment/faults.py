@@ -45,6 +45,9 @@ def _set_fault(name: str, policy: Optional[Policy], *, loader: bool) -> tuple[st
             "is a variable that a shell changes, refuses or cannot hold",
             "pass the value under another name",
         )
+    if policy is not None and not policy.environment_any_names and not IDENTIFIER.match(name):
+        advice = "use letters, digits and underscores, or ask the site for environment.any_names"
+        return "variable-forbidden", "is a name that no shell can hold", advice
     if family.rule == "runtime-control":
         return "variable-forbidden", family.reason, "say what is needed with an option of this library"
     if family.kind == "never" and policy is not None and name not in names_of(policy.environment_settable):

@@ -139,6 +139,9 @@ class Policy(ImageKeys):
         environment_settable: Variables that never pass from a host and that
             a request may set nevertheless, by name or by a pattern.
 
+        environment_any_names: Whether a request may set variables whose
+            names no shell can hold, such as ``a.b``.
+
         environment_secret: Further host variables that are secrets of the
             pilot, by name or by a pattern.
 
@@ -230,6 +233,7 @@ class Policy(ImageKeys):
     environment_settable: tuple[str, ...] = attrs.field(
         default=("LD_LIBRARY_PATH",), converter=as_tuple, metadata=listing(checks.names, _TEXTS)
     )
+    environment_any_names: bool = attrs.field(default=False, metadata=limit(allowed, checks.truth))
     environment_secret: tuple[str, ...] = attrs.field(
         default=(), converter=as_tuple, metadata=limit(added, checks.names)
     )

@@ -1,33 +1,15 @@
 """
-What the pilot asks for.
-
-Rules:
-
-1. A `Request` that exists is valid in itself: every field was checked, and a
-   bad one raises one `RequestError` with all problems.
-2. Nothing here touches the machine.  Whether a path exists is for `host`.
+The parts of a request.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Optional
 
 import attrs
 
-from wlcg_isolate._values import (
-    IDENTIFIER,
-    as_frozen,
-    as_mapping,
-    as_path_text,
-    as_tuple,
-    is_checksum,
-    name_fault,
-    normal_path,
-    path_fault,
-    seconds_fault,
-    text_fault,
-)
+from wlcg_isolate._values import IDENTIFIER, as_path_text, as_tuple, normal_path, path_fault, text_fault
 from wlcg_isolate.errors import Problem, RequestError
 
 
@@ -40,7 +22,7 @@ def _as_target(value: Any) -> Any:
     return normal_path(value)
 
 
-def _refuse(faults: Iterator[tuple[str, str]], where: str) -> None:
+def refuse(faults: Iterator[tuple[str, str]], where: str) -> None:
     """
     Raise one error for all *faults*, pairs of field and complaint.
     """
@@ -74,7 +56,7 @@ class Payload:
     command: tuple[str, ...] = attrs.field(converter=as_tuple)
 
     def __attrs_post_init__(self) -> None:
-        _refuse(self._faults(), "payload")
+        refuse(self._faults(), "payload")
 
     def _faults(self) -> Iterator[tuple[str, str]]:
         if not isinstance(self.command, tuple):
@@ -117,7 +99,7 @@ class Identity:
     user_iss: Optional[str] = None
 
     def __attrs_post_init__(self) -> None:
-        _refuse(self._faults(), "identity")
+        refuse(self._faults(), "identity")
 
     def _faults(self) -> Iterator[tuple[str, str]]:
         for field, value in attrs.asdict(self).items():
@@ -166,7 +148,7 @@ class Bind:
         return self.source
 
     def __attrs_post_init__(self) -> None:
-        _refuse(self._faults(), f"bind {self.source!r}")
+        refuse(self._faults(), f"bind {self.source!r}")
 
     def _faults(self) -> Iterator[tuple[str, str]]:
         for field, fault in (
@@ -204,7 +186,7 @@ class Credential:
     source: Optional[str] = attrs.field(default=None, converter=as_path_text)
 
     def __attrs_post_init__(self) -> None:
-        _refuse(self._faults(), "credential")
+        refuse(self._faults(), "credential")
 
     def _faults(self) -> Iterator[tuple[str, str]]:
         if not isinstance(self.variable, str) or not IDENTIFIER.match(self.variable):
@@ -212,114 +194,3 @@ class Credential:
         fault = None if self.source is None else path_fault(self.source)
         if fault:
             yield "source", fault
-
-
-@attrs.frozen(kw_only=True)
-class Request:
-    """
-    Everything that a pilot asks for one payload.
-
-    Attributes:
-        payload: What to run.
-
-        image: Image reference: an absolute path to a tree, or a name that
-            policy maps to one.
-
-        platform: Platform name, looked up in policy when no image is named.
-
-        workdir: The payload's working directory on the host, shown at
-            ``/srv``; None is the current directory of the pilot.
-
-        binds: Additional binds, in order of preference.
-
-        env: Variables for the payload.  Values never show in a repr.
-
-        keep_env: Names of host variables that the payload needs.
-
-        credentials: The payload's own credentials.
-
-        timeout: Time limit in seconds of wall time, or None.
-
-        identity: On whose behalf.
-
-        runtime: Path of the runtime to use instead of a search.
-
-        trace_dir: Directory for trace records, or None for the default.
-
-        settings: Policy that this payload asks for: dotted key to value in
-            plain types.  The site's limits and locks hold.
-
-        image_digest: Checksum that the image file must have: ``sha256:`` and
-            64 hexadecimal digits; or None.
-
-    Raises:
-        RequestError: With every problem of every field.
-    """
-
-    payload: Payload
-    image: Optional[str] = attrs.field(default=None, converter=as_path_text)
-    platform: Optional[str] = None
-    workdir: Optional[str] = attrs.field(default=None, converter=as_path_text)
-    binds: tuple[Bind, ...] = attrs.field(default=(), converter=as_tuple)
-    env: Mapping[str, str] = attrs.field(factory=dict, converter=as_mapping, repr=False)
-    keep_env: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
-    credentials: tuple[Credential, ...] = attrs.field(default=(), converter=as_tuple)
-    timeout: Optional[float] = None
-    identity: Identity = attrs.field(factory=Identity)
-    runtime: Optional[str] = attrs.field(default=None, converter=as_path_text)
-    trace_dir: Optional[str] = attrs.field(default=None, converter=as_path_text)
-    settings: Mapping[str, Any] = attrs.field(factory=dict, converter=as_frozen)
-    image_digest: Optional[str] = None
-
-    def __attrs_post_init__(self) -> None:
-        _refuse(self._faults(), "request")
-
-    def _faults(self) -> Iterator[tuple[str, str]]:
-        for field, kind in (("payload", Payload), ("identity", Identity)):
-            if not isinstance(getattr(self, field), kind):
-                yield field, f"must be of type {kind.__name__}"
-        for field in ("image", "platform"):
-            value = getattr(self, field)
-            fault = None if value is None else text_fault(value)
-            if fault:
-                yield field, fault
-        for field in ("workdir", "runtime", "trace_dir"):
-            value = getattr(self, field)
-            fault = None if value is None else path_fault(value)
-            if fault:
-                yield field, fault
-        yield from self._list_faults()
-        yield from self._env_faults()
-        if not isinstance(self.settings, Mapping) or not all(isinstance(key, str) for key in self.settings):
-            yield "settings", "must map keys of policy to values"
-        if self.image_digest is not None and not is_checksum(self.image_digest):
-            yield "image_digest", "must be sha256: and 64 hexadecimal digits"
-        fault = None if self.timeout is None else seconds_fault(self.timeout)
-        if fault:
-            yield "timeout", fault
-
-    def _list_faults(self) -> Iterator[tuple[str, str]]:
-        if not isinstance(self.binds, tuple) or not all(isinstance(b, Bind) for b in self.binds):
-            yield "binds", "must be a list of Bind"
-        if not isinstance(self.credentials, tuple) or not all(isinstance(c, Credential) for c in self.credentials):
-            yield "credentials", "must be a list of Credential"
-        elif len({credential.variable for credential in self.credentials}) < len(self.credentials):
-            yield "credentials", "must name each variable once"
-        if not isinstance(self.keep_env, tuple):
-            yield "keep_env", "must be a list of names"
-        else:
-            for name in self.keep_env:
-                if name_fault(name):
-                    yield "keep_env", f"holds {name!r}, which is no name of a variable"
-
-    def _env_faults(self) -> Iterator[tuple[str, str]]:
-        if not isinstance(self.env, Mapping):
-            yield "env", "must map names to values"
-            return
-        for name, value in self.env.items():
-            if name_fault(name):
-                yield "env", f"holds {name!r}, which is no name of a variable"
-                continue
-            fault = text_fault(value, empty=True)
-            if fault:
-                yield f"env[{name}]", fault
