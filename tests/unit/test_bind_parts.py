@@ -90,7 +90,7 @@ def test_site_may_show_its_file_system(decide, present, trusted, decision):
 @pytest.mark.parametrize("source", ["/eos", "/eos/user/a", "/"])
 @pytest.mark.parametrize("mapped", [True, False])
 def test_storage_by_user_number(decide, source, mapped):
-    """Storage that knows users by their number is bound only where the site maps them; the refusal names what to use."""
+    """Storage that knows users by their number is bound only where the site maps them."""
     policy = Policy(bind_default=(), storage_posix=("/eos",), storage_mapped=mapped)
     _, problems = decide(Bind(source=source, target="/x"), policy=policy)
     kinds = [kind for kind, _ in problems]
