@@ -70,7 +70,6 @@ VERSIONS = {
 TOO_OLD = ("2.6.1", "3.0.3", "3.4.2", "3.8.7")
 
 PROGRAM = """\
-#!{python}
 import csv, json, os, shutil, subprocess, sys
 
 RULES = json.loads({rules!r})
@@ -179,9 +178,12 @@ def runtime(tmp_path):
     """Write a fake of one version; *banner* is what it says that it is."""
 
     def make(version, *, layer, banner=None):
-        program = tmp_path / f"apptainer-{len(list(tmp_path.glob('apptainer-*')))}"
+        program = tmp_path / f"apptainer-{len(list(tmp_path.glob('apptainer-*.py')))}"
         rules = {**attrs.asdict(version), "layer": layer, "banner": banner or version.banner}
-        program.write_text(PROGRAM.format(python=sys.executable, rules=json.dumps(rules)))
+        text = program.with_suffix(".py")
+        text.write_text(PROGRAM.format(rules=json.dumps(rules)))
+        # The path of a test's Python may hold blanks, which no first line of a script can.
+        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{text}" "$@"\n')
         program.chmod(0o755)
         return str(program)
 
