@@ -201,7 +201,7 @@ def automounted(place):
     )  # fmt: skip
     try:
         deadline = time.monotonic() + 20
-        while not (place / "mount").is_mount() and time.monotonic() < deadline:
+        while not (place / "mount" / "repository" / MARK).exists() and time.monotonic() < deadline:
             time.sleep(0.05)
         yield
     finally:

@@ -141,8 +141,11 @@ def automounter(tmp_path):
         env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
     )  # fmt: skip
     deadline = time.monotonic() + 20
-    while not (place / "mount").is_mount() and time.monotonic() < deadline:
+    # The daemon answers a moment after it has mounted; then what this mounts has to go again.
+    while not (place / "mount" / "repository" / "file").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
+    while mounted(place / "mount" / "repository") and time.monotonic() < deadline:
+        time.sleep(0.1)
     yield place / "mount"
     daemon.send_signal(signal.SIGTERM)
     daemon.wait(20)
