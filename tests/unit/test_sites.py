@@ -23,11 +23,11 @@ CERTIFICATES = "/etc/grid-security/certificates"
 def planned(facts, request_for, image_fact, present):
     """Plan with a site's file, on the good node with the *paths* that site has."""
 
-    def make(site, experiment=None, image=ATLAS, paths=(), looked=None, **given):
+    def make(site, experiment=None, image=ATLAS, paths=(), looked=None, given_image=None, **given):
         policy = load_policy(SITES / f"{site}.toml", experiment or ())
         known = {path: present(path) for path in (*paths, *(f"/cvmfs/{name}" for name in policy.cvmfs_repositories))}
         values = {
-            "image": image_fact(requested="el9", root=present(image, writable=False)),
+            "image": given_image or image_fact(requested="el9", root=present(image, writable=False)),
             **given,
             "paths": {**known, **(looked or {})},
         }
@@ -109,3 +109,28 @@ def test_hpc_names_single_files():
 
     assert "/lustre/software/images/x86_64/el9-2026.03.sif" == policy.image_names["el9"]["x86_64"]
     assert ((), ("/lustre/software/images",)) == (policy.cvmfs_repositories, policy.image_allowed_roots)
+
+
+def test_hpc(planned, image_fact, present):
+    """On a supercomputer without CVMFS the image is one file, unpacked on the site's disk where FUSE is missing."""
+    path = "/lustre/software/images/x86_64/el9-2026.03.sif"
+    plan = planned(
+        "hpc-single-files",
+        "atlas",
+        paths=["/lustre/software/conditions"],
+        looked={"/dev/fuse": PathFact(path="/dev/fuse", state="missing", reason="No such file or directory")},
+        image=path,
+        given_image=image_fact(
+            requested="el9",
+            root=present(path, kind="file", writable=False),
+            form="sif",
+            size=100_000_000,
+            unsquashfs="/usr/bin/unsquashfs",
+            room=10**12,
+        ),
+    )
+    binds = {bind.target: bind.decision for bind in plan.binds}
+
+    assert (path, "sif") == (plan.image.resolved_path, plan.image.form)
+    assert "--unsquash" in plan.argv
+    assert {"/conditions": "mount"}.items() <= binds.items()
