@@ -73,31 +73,30 @@ def test_links_cost_one_look_more(tmp_path, looks):
     assert {1} == {n for (_, name), n in looks.items() if name == "lstat"}
 
 
-def test_system_calls(tmp_path):
-    """The kernel counts no more looks at paths of the binds than they have components."""
-    strace = shutil.which("strace")
-    if strace is None:
-        # What the first test counts is all that there is to count without it.
-        return
-    script = tmp_path / "plan.py"
-    script.write_text(
-        f"import sys; sys.path[:0] = {sys.path!r} + [{str(ROOT / 'benchmarks')!r}]\n"
-        "import os, binds\nfrom wlcg_isolate import Policy\n"
-        f"request, image = binds._make({str(tmp_path / 'place')!r})\n"
-        "binds.plan_binds(request, Policy(bind_default=()), image, request.workdir)\n"
-        "os.access('/begin', 0)\n"
-        "binds.plan_binds(request, Policy(bind_default=()), image, request.workdir)\n"
-        "os.access('/end', 0)\n"
-        "print(len(binds.components(request, image)))\n"
-    )
-    log = tmp_path / "log"
-    done = subprocess.run(
-        [strace, "-f", "-e", "trace=%file", "-o", log, sys.executable, script],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert 0 == done.returncode, done.stderr
-    text = log.read_text(errors="replace")
-    calls = text[text.index('"/begin"') : text.index('"/end"')].splitlines()[1:-1]
-    calls = [line for line in calls if str(tmp_path) in line]
+# tools/test installs it for root; others may have none, and the count above is theirs.
+if shutil.which("strace") or os.geteuid() == 0:
 
-    assert 0 < len(calls) <= int(done.stdout) + len(("/work", "/srv", "/tmp", "/var", "/var/tmp"))
+    def test_system_calls(tmp_path):
+        """The kernel counts no more looks at paths of the binds than they have components."""
+        script = tmp_path / "plan.py"
+        script.write_text(
+            f"import sys; sys.path[:0] = {sys.path!r} + [{str(ROOT / 'benchmarks')!r}]\n"
+            "import os, binds\nfrom wlcg_isolate import Policy\n"
+            f"request, image = binds._make({str(tmp_path / 'place')!r})\n"
+            "binds.plan_binds(request, Policy(bind_default=()), image, request.workdir)\n"
+            "os.access('/begin', 0)\n"
+            "binds.plan_binds(request, Policy(bind_default=()), image, request.workdir)\n"
+            "os.access('/end', 0)\n"
+            "print(len(binds.components(request, image)))\n"
+        )
+        log = tmp_path / "log"
+        done = subprocess.run(
+            ["strace", "-f", "-e", "trace=%file", "-o", log, sys.executable, script],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert 0 == done.returncode, done.stderr
+        text = log.read_text(errors="replace")
+        calls = text[text.index('"/begin"') : text.index('"/end"')].splitlines()[1:-1]
+        calls = [line for line in calls if str(tmp_path) in line]
+
+        assert 0 < len(calls) <= int(done.stdout) + len(("/work", "/srv", "/tmp", "/var", "/var/tmp"))
