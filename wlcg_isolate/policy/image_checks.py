@@ -9,19 +9,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from wlcg_isolate._values import is_checksum, path_fault, text_fault
+from wlcg_isolate.policy.checks import texts
 
 _LAYOUT_WORDS = ("{registry}", "{repository}", "{tag}", "{arch}", "{goarch}")
 _FORMS = ("tree", "file")
-
-
-def texts(value: Any) -> Iterator[str]:
-    """
-    A list of text.
-    """
-    if not isinstance(value, tuple):
-        yield "must be a list of text"
-    else:
-        yield from (fault for fault in map(text_fault, value) if fault)
 
 
 def layouts(value: Any) -> Iterator[str]:

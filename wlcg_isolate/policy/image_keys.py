@@ -129,21 +129,19 @@ class ImageKeys:
         default=_LAYOUTS, converter=as_tuple, metadata=choice(image_checks.layouts)
     )
     image_registries: tuple[str, ...] = attrs.field(
-        default=("registry.hub.docker.com",), converter=as_tuple, metadata=choice(image_checks.texts)
+        default=("registry.hub.docker.com",), converter=as_tuple, metadata=choice(checks.texts)
     )
     image_tags: tuple[str, ...] = attrs.field(
-        default=("{arch}", "{goarch}", "latest"), converter=as_tuple, metadata=choice(image_checks.texts)
+        default=("{arch}", "{goarch}", "latest"), converter=as_tuple, metadata=choice(checks.texts)
     )
     image_goarch: Mapping[str, tuple[str, ...]] = attrs.field(
         default=_GOARCH, converter=_as_spellings, metadata=choice(image_checks.spellings, entries=True)
     )
-    image_fallback: tuple[str, ...] = attrs.field(default=(), converter=as_tuple, metadata=choice(image_checks.texts))
+    image_fallback: tuple[str, ...] = attrs.field(default=(), converter=as_tuple, metadata=choice(checks.texts))
     image_prefer: tuple[str, ...] = attrs.field(
         default=("tree", "file"), converter=as_tuple, metadata=choice(image_checks.forms)
     )
-    image_pull: tuple[str, ...] = attrs.field(
-        default=(), converter=as_tuple, metadata=limit(common, image_checks.texts)
-    )
+    image_pull: tuple[str, ...] = attrs.field(default=(), converter=as_tuple, metadata=limit(common, checks.texts))
     image_checksums: Mapping[str, str] = attrs.field(
         factory=dict,
         converter=as_mapping,
