@@ -15,9 +15,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar, Union
 
-#: What `Assembler.jump_if` can ask: equal, not equal, signed less or equal.
-CONDITIONS = ("eq", "ne", "le")
-
 
 class Assembler(ABC):
     """
@@ -143,7 +140,8 @@ class Assembler(ABC):
     @abstractmethod
     def jump_if(self, register: str, condition: str, value: int, label: str) -> None:
         """
-        Go on at a label when a register compares so with a number.
+        Go on at a label when a register compares so with a number: ``eq``,
+        ``ne``, or ``le``, which is signed.
         """
 
     @abstractmethod

@@ -202,15 +202,22 @@ def workdir(value: Any) -> Iterator[str]:
         yield "must not be a directory of the image's system"
 
 
-def directories(value: Any) -> Iterator[str]:
+def _places(value: Any, begin: str) -> Iterator[str]:
     """
-    A list of absolute paths that may depend on the user.
+    Check a list of absolute paths, with *begin* or ``{uid}`` in them.
     """
     faults = tuple(texts(value))
     yield from faults
     for place in () if faults else value:
-        if not re.match(r"(/|\{state\})([^{}]|\{uid\})*\Z", place):
-            yield f"holds {place!r}, which is no absolute path with {{state}} at its begin or {{uid}}"
+        if not re.match(rf"(/|{re.escape(begin)})([^{{}}]|\{{uid\}})*\Z", place):
+            yield f"holds {place!r}, which is no absolute path with {begin} at its begin or {{uid}}"
+
+
+def directories(value: Any) -> Iterator[str]:
+    """
+    A list of absolute paths that may depend on the user.
+    """
+    yield from _places(value, "{state}")
 
 
 def programs(value: Any) -> Iterator[str]:
@@ -228,11 +235,7 @@ def caches(value: Any) -> Iterator[str]:
     """
     A list of absolute paths that may depend on the user's cache directory.
     """
-    faults = tuple(texts(value))
-    yield from faults
-    for place in () if faults else value:
-        if not re.match(r"(/|\{cache\})([^{}]|\{uid\})*\Z", place):
-            yield f"holds {place!r}, which is no absolute path with {{cache}} at its begin or {{uid}}"
+    yield from _places(value, "{cache}")
 
 
 def repositories(value: Any) -> Iterator[str]:
