@@ -17,7 +17,6 @@ from wlcg_isolate._families import CLASSES, FAMILIES
 from wlcg_isolate._kinds import KINDS
 from wlcg_isolate.policy import Policy
 from wlcg_isolate.policy.explain import plain
-from wlcg_isolate.policy.image_keys import ImageKeys
 from wlcg_isolate.policy.model import FIELDS, RULES
 from wlcg_isolate.policy.rules import LAYERS, Rule
 
@@ -26,7 +25,7 @@ SCHEMAS = HERE.parent / "wlcg_isolate" / "schemas"
 
 sys.path.insert(0, str(HERE))
 
-from schemas import attributes, policy_schema, request_schema  # noqa: E402 - a neighbour of this script
+from schemas import policy_meanings, policy_schema, request_schema  # noqa: E402 - a neighbour of this script
 
 
 def kinds() -> str:
@@ -53,7 +52,7 @@ def policy() -> str:
     """
     Write the page of policy keys.
     """
-    meanings, defaults = {**attributes(ImageKeys.__doc__ or ""), **attributes(Policy.__doc__ or "")}, Policy()
+    meanings, defaults = policy_meanings(), Policy()
     lines = [_POLICY_HEAD]
     for section, keys in _sections().items():
         lines += [f"## {section}", "", "| key | kind | may be set by | default | means |", "|---|---|---|---|---|"]

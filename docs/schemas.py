@@ -11,7 +11,6 @@ from typing import Any, Union
 import attrs
 
 from wlcg_isolate.policy.explain import plain
-from wlcg_isolate.policy.image_keys import ImageKeys
 from wlcg_isolate.policy.model import FIELDS, RULES, Policy
 from wlcg_isolate.policy.parse import FORMAT, SEVERITIES
 from wlcg_isolate.request import Bind, Credential, Identity, Payload, Request
@@ -30,13 +29,22 @@ def attributes(docstring: str) -> dict[str, str]:
     return {name: meaning.strip() for name, _, meaning in (entry.partition(":") for entry in entries) if name}
 
 
+def policy_meanings() -> dict[str, str]:
+    """
+    Read the meanings of all fields of policy, its classes' bases included.
+    """
+    documented = (cls.__doc__ or "" for cls in reversed(Policy.__mro__[:-1]))
+
+    return {name: meaning for text in documented for name, meaning in attributes(text).items()}
+
+
 def policy_schema() -> dict[str, Any]:
     """
     Make the schema of a policy file.
     """
     types, meanings = (
         typing.get_type_hints(Policy),
-        {**attributes(ImageKeys.__doc__ or ""), **attributes(Policy.__doc__ or "")},
+        policy_meanings(),
     )
     sections: dict[str, Any] = {}
     defaults = Policy()

@@ -16,7 +16,6 @@ import attrs
 from wlcg_isolate._values import as_mapping, as_tuple, is_below
 from wlcg_isolate.errors import PolicyError, Problem
 from wlcg_isolate.policy import checks
-from wlcg_isolate.policy.image_keys import ImageKeys
 from wlcg_isolate.policy.layers import Layer
 from wlcg_isolate.policy.rules import (
     FREE,
@@ -34,6 +33,7 @@ from wlcg_isolate.policy.rules import (
     smaller,
     sooner,
 )
+from wlcg_isolate.policy.trace_keys import TraceKeys
 from wlcg_isolate.request import Bind
 
 #: Directories that hold a runtime though PATH of a batch job may not name
@@ -77,11 +77,12 @@ _TEXTS = "adds up; what is there already is not repeated"
 
 
 @attrs.frozen(kw_only=True)
-class Policy(ImageKeys):
+class Policy(TraceKeys):
     """
     What holds on this node for this experiment.
 
-    The keys of images are in `ImageKeys`.
+    The keys of images are in `ImageKeys`, those of what surrounds a payload in
+    `IsolationKeys`, those of records in `TraceKeys`.
 
     Attributes:
         runtime_search: Programs to try, in order; a name without a slash is
@@ -90,10 +91,6 @@ class Policy(ImageKeys):
 
         runtime_allow_setuid: Whether a set-uid installation may be used as
             such; otherwise it runs with user namespaces.
-
-        runtime_allow_shared_pids: Whether a payload may run without process
-            ids of its own where the node cannot give them; it then sees the
-            pilot's processes.
 
         runtime_user_binds: Whether the runtime lets users bind at all.
 
@@ -176,21 +173,6 @@ class Policy(ImageKeys):
         storage_mapped: Whether the site maps the users of payloads for such
             storage, so that it may be bound.
 
-        gpu_allowed: GPUs that payloads may use: ``nvidia``, ``amd``.
-
-        gpu_use: GPUs that payloads get.
-
-        container_workdir: Where the working directory is in the container.
-
-        payload_grace_seconds: Time between TERM and KILL.
-
-        payload_limit_seconds: Longest wall time of any payload, or none.
-
-        trace_directories: Where records go when nothing else is asked for;
-            the first that the payload cannot see and that can be written.
-            ``{state}`` stands for the XDG state directory of the user and
-            ``{uid}`` for the user's number.
-
         layers: What it was merged from; None when it was made by hand.
 
         warnings: What was left out in the merge, and should be known.
@@ -203,7 +185,6 @@ class Policy(ImageKeys):
         default=_USUAL_PLACES, converter=as_tuple, metadata=choice(checks.programs)
     )
     runtime_allow_setuid: bool = attrs.field(default=True, metadata=limit(allowed, checks.truth))
-    runtime_allow_shared_pids: bool = attrs.field(default=True, metadata=limit(allowed, checks.truth))
     runtime_user_binds: bool = attrs.field(default=True, metadata=limit(allowed, checks.truth))
     runtime_layers: tuple[str, ...] = attrs.field(
         default=("overlay", "underlay"), converter=as_tuple, metadata=limit(common, checks.layers)
@@ -260,18 +241,6 @@ class Policy(ImageKeys):
     cvmfs_root: str = attrs.field(default="/cvmfs", metadata=choice(checks.path, layers=NODE_MATTER))
     storage_posix: tuple[str, ...] = attrs.field(default=(), converter=as_tuple, metadata=limit(added, checks.paths))
     storage_mapped: bool = attrs.field(default=False, metadata=choice(checks.truth, layers=SITE_ONLY))
-    gpu_allowed: tuple[str, ...] = attrs.field(
-        default=("nvidia", "amd"), converter=as_tuple, metadata=limit(common, checks.gpus)
-    )
-    gpu_use: tuple[str, ...] = attrs.field(default=(), converter=as_tuple, metadata=choice(checks.gpus))
-    container_workdir: str = attrs.field(default="/srv", metadata=choice(checks.workdir))
-    payload_grace_seconds: float = attrs.field(default=10.0, metadata=limit(smaller, checks.seconds))
-    payload_limit_seconds: Optional[float] = attrs.field(default=None, metadata=limit(smaller, checks.seconds_or_none))
-    trace_directories: tuple[str, ...] = attrs.field(
-        default=("{state}/wlcg_isolate/trace", "/var/tmp/wlcg_isolate.{uid}/trace"),
-        converter=as_tuple,
-        metadata=choice(checks.directories, layers=SITE_MATTER),
-    )
     layers: Optional[tuple[Layer, ...]] = attrs.field(default=None, eq=False, repr=False)
     warnings: tuple[str, ...] = attrs.field(default=(), converter=as_tuple, eq=False, repr=False)
 

@@ -13,7 +13,7 @@ import hashlib
 import os
 import uuid
 from collections.abc import Iterable, Mapping
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 import attrs
 
@@ -27,7 +27,27 @@ from wlcg_isolate.request import Identity, Payload, Request
 #: Version of the record's shape.
 SCHEMA_VERSION = 1
 
-_TYPES = {"payload.start": "start", "payload.end": "end", "payload.refused": "denied"}
+
+class _Event(NamedTuple):
+    category: str
+    type: str
+
+
+#: `event.action` to the words that ECS has for what it is.
+EVENTS: Mapping[str, _Event] = {
+    "log.genesis": _Event("configuration", "creation"),
+    "log.checkpoint": _Event("configuration", "info"),
+    "log.recovered": _Event("configuration", "info"),
+    "log.close": _Event("configuration", "end"),
+    "pilot.start": _Event("session", "start"),
+    "pilot.end": _Event("session", "end"),
+    "payload.authorised": _Event("iam", "allowed"),
+    "payload.refused": _Event("process", "denied"),
+    "payload.start": _Event("process", "start"),
+    "payload.running": _Event("process", "info"),
+    "payload.killed": _Event("process", "change"),
+    "payload.end": _Event("process", "end"),
+}
 
 
 def _now() -> str:
@@ -40,8 +60,7 @@ class TraceRecord:
     One event in the life of a payload.
 
     Attributes:
-        action: ``"payload.start"``, ``"payload.end"`` or
-            ``"payload.refused"``.
+        action: What happened, a key of `EVENTS`.
 
         trace_id: The payload's identity; the same in all of its records and
             in its variable ``WLCG_ISOLATE_ID``.
@@ -53,7 +72,7 @@ class TraceRecord:
         event_id: Identity of this event (a UUID).
     """
 
-    action: str = attrs.field(validator=attrs.validators.in_(tuple(_TYPES)))
+    action: str = attrs.field(validator=attrs.validators.in_(tuple(EVENTS)))
     trace_id: str
     fields: Mapping[str, Any] = attrs.field(factory=dict, converter=as_mapping)
     timestamp: str = attrs.field(factory=_now)
@@ -152,8 +171,8 @@ class TraceRecord:
             "event.action": self.action,
             "event.id": self.event_id,
             "event.kind": "event",
-            "event.category": ["process"],
-            "event.type": [_TYPES[self.action]],
+            "event.category": [EVENTS[self.action].category],
+            "event.type": [EVENTS[self.action].type],
             "event.dataset": "wlcg_isolate",
             "ecs.version": "9.4.0",
             "wlcg.schema_version": SCHEMA_VERSION,
