@@ -21,6 +21,7 @@ little endian there and big endian elsewhere.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from typing import Literal, NamedTuple, Optional
@@ -128,22 +129,28 @@ _PARTS = {
     "type": r"[a-z][a-z0-9]*(?:\+[a-z0-9_]+)*",
 }
 
-_GRAMMARS = tuple(
-    re.compile(grammar.format(**_PARTS))
-    for grammar in (
-        # ATLAS and LHCb: x86_64-el9, x86_64_v3-el9-gcc12+detdesc-opt+g.
-        r"{arch}-{os}(?:-{compiler}-{type})?",
-        # CMS scram: el8_amd64_gcc12; WMCore: rhel7_x86_64; aliBuild: slc9_x86-64.
-        r"{os}_{arch}(?:_{compiler})?",
-        # Images of cms-sw/cms-docker: el9:x86_64, cc7:amd64.
-        r"{os}:{arch}",
-        # An operating system alone.  With a hyphen: tags of cms-sw/cms-docker
-        # (rhel8-x86_64; rhel10-itb-aarch64 on the integration testbed), JAliEn
-        # (el7-x86_64), cvmfsexec (rhel9-x86_64).
-        r"{os}(?:-itb)?(?:-{arch})?",
-        # This project's own policy files, and what str() of a platform gives.
-        r"{os}/{arch}",
-    )
+
+@functools.lru_cache(maxsize=1)
+def _grammars() -> tuple[re.Pattern[str], ...]:
+    """
+    Compile the grammars, for who asks for a platform.
+    """
+    return tuple(re.compile(grammar.format(**_PARTS)) for grammar in _GRAMMARS)
+
+
+_GRAMMARS = (
+    # ATLAS and LHCb: x86_64-el9, x86_64_v3-el9-gcc12+detdesc-opt+g.
+    r"{arch}-{os}(?:-{compiler}-{type})?",
+    # CMS scram: el8_amd64_gcc12; WMCore: rhel7_x86_64; aliBuild: slc9_x86-64.
+    r"{os}_{arch}(?:_{compiler})?",
+    # Images of cms-sw/cms-docker: el9:x86_64, cc7:amd64.
+    r"{os}:{arch}",
+    # An operating system alone.  With a hyphen: tags of cms-sw/cms-docker
+    # (rhel8-x86_64; rhel10-itb-aarch64 on the integration testbed), JAliEn
+    # (el7-x86_64), cvmfsexec (rhel9-x86_64).
+    r"{os}(?:-itb)?(?:-{arch})?",
+    # This project's own policy files, and what str() of a platform gives.
+    r"{os}/{arch}",
 )
 
 
@@ -195,7 +202,7 @@ def parse_platform(text: str) -> Optional[Platform]:
     """
     folded = _folded(text)
     readings = set()
-    for grammar in _GRAMMARS:
+    for grammar in _grammars():
         found = grammar.fullmatch(folded)
         reading = None if found is None else _reading(found)
         if reading is not None:

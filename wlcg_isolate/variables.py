@@ -41,15 +41,23 @@ class Names:
     def __init__(self, patterns: Iterable[str]) -> None:
         words = tuple(patterns)
         self._exact = frozenset(words)
-        # The library's own form of a star is matched without going back, in time that no pattern makes grow.
-        starred = [fnmatch.translate(word) for word in words if "*" in word]
-        self._pattern = re.compile("|".join(starred)) if starred else None
+        # Nearly all patterns are a beginning and a star: no expression is compiled for them.
+        self._beginnings = tuple(word[:-1] for word in words if word.endswith("*") and word.count("*") == 1)
+        self._starred = [word for word in words if "*" in word[:-1]]
 
     def __contains__(self, name: str) -> bool:
         """
         Tell whether *name* is one of them.
         """
-        return name in self._exact or (self._pattern is not None and self._pattern.fullmatch(name) is not None)
+        if name in self._exact or name.startswith(self._beginnings):
+            return True
+
+        return bool(self._starred) and self._pattern.fullmatch(name) is not None
+
+    @functools.cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        # The library's own form of a star is matched without going back, in time that no pattern makes grow.
+        return re.compile("|".join(fnmatch.translate(word) for word in self._starred))
 
 
 _ROWS = tuple((family, Names(family.names.split())) for family in FAMILIES)

@@ -8,7 +8,6 @@ gets the keys that policy names, and no other.
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Sequence
 from typing import Any, Optional
 
@@ -128,6 +127,8 @@ def _gpgv(data: bytes, signature: bytes, keys: bytes, seconds: float) -> None:
 def _run(
     argv: Sequence[str], environ: dict[str, str], seconds: float, descriptors: Sequence[int] = ()
 ) -> tuple[int, str, str]:
+    import subprocess
+
     try:
         done = subprocess.run(  # noqa: S603 - the node's own programs
             argv,

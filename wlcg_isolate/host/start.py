@@ -8,13 +8,15 @@ import contextlib
 import os
 import select
 import signal
-import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from typing import IO, NamedTuple, Optional
+from typing import IO, TYPE_CHECKING, NamedTuple, Optional
 
 from wlcg_isolate.host import procfs, tiny
 from wlcg_isolate.policy import Policy
+
+if TYPE_CHECKING:
+    import subprocess
 
 #: What a runtime gets to see: nothing of the pilot's environment, in which
 #: any APPTAINER_* or SINGULARITY_* variable acts as an option.  Every call,
@@ -119,6 +121,7 @@ def run(argv: tuple[str, ...], environ: Mapping[str, str], *, separate: tuple[st
 
         seconds: Deadline for everything.
     """
+    import subprocess
     import tempfile
 
     begin = time.monotonic()
@@ -250,6 +253,8 @@ def end(process: subprocess.Popen[bytes]) -> None:
     One that the kernel does not let go (a dead network file system) is not
     waited for.
     """
+    import subprocess
+
     family = {pid: procfs.start_ticks(pid) for pid in procfs.family(process.pid)} if process.poll() is None else {}
     for number in (signal.SIGTERM, signal.SIGKILL):
         if process.poll() is None:

@@ -4,7 +4,6 @@ Ask a program whether it is a runtime, which one, and how it is set up.
 
 from __future__ import annotations
 
-import subprocess
 from typing import Any, Optional
 
 from wlcg_isolate._messages import plain
@@ -61,6 +60,8 @@ def _run(argv: tuple[str, ...], seconds: float) -> tuple[str, str, bool]:
         Its standard output, what went wrong or "", and whether that was
         silence.
     """
+    import subprocess
+
     try:
         process = subprocess.Popen(  # noqa: S603 - the program is the pilot's own choice
             argv,

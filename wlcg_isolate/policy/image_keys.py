@@ -54,7 +54,8 @@ def _as_spellings(value: Any) -> Any:
     return FrozenMapping({name: as_tuple(spelled) for name, spelled in value.items()})
 
 
-@attrs.frozen(kw_only=True)
+# Only `Policy` is made; methods made for this class would cost time at every import.
+@attrs.frozen(kw_only=True, init=False, repr=False, eq=False)
 class ImageKeys:
     """
     What holds for images.

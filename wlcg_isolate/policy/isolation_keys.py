@@ -14,7 +14,8 @@ from wlcg_isolate.policy.image_keys import ImageKeys
 from wlcg_isolate.policy.rules import allowed, choice, common, limit, smaller
 
 
-@attrs.frozen(kw_only=True)
+# Only `Policy` is made; methods made for this class would cost time at every import.
+@attrs.frozen(kw_only=True, init=False, repr=False, eq=False)
 class IsolationKeys(ImageKeys):
     """
     What a payload may do and use.

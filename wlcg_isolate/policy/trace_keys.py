@@ -12,7 +12,8 @@ from wlcg_isolate.policy.isolation_keys import IsolationKeys
 from wlcg_isolate.policy.rules import SITE_MATTER, choice
 
 
-@attrs.frozen(kw_only=True)
+# Only `Policy` is made; methods made for this class would cost time at every import.
+@attrs.frozen(kw_only=True, init=False, repr=False, eq=False)
 class TraceKeys(IsolationKeys):
     """
     What is recorded, and where.
