@@ -1,0 +1,176 @@
+"""
+What is said of a file elsewhere: in other files, or by who received copies.
+
+A chain shows that a file was altered in its middle.  That its end, or the
+whole file, is missing shows only where somebody else knew of it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, Optional
+
+import attrs
+
+from wlcg_isolate.trace.chain import link_of
+from wlcg_isolate.trace.read import files_of, lines_in, open_plain, record_in, unreadable
+
+
+class Statement(NamedTuple):
+    """
+    One thing that is said of a file.
+
+    Attributes:
+        kind: ``"previous"``, ``"neighbour"``, ``"recovered"``, ``"next"``,
+            ``"purged"`` or ``"received"``.
+
+        by: Who says it: a path.
+
+        file_id: Of which file, or "" where only its name is known.
+
+        name: That file's name, or "".
+
+        sequence: Number of a record that it held, or None.
+
+        hash: That record's hash, or "".
+    """
+
+    kind: str
+    by: str
+    file_id: str
+    name: str
+    sequence: Optional[int]
+    hash: str
+
+
+@attrs.frozen(kw_only=True)
+class Opening:
+    """
+    What a file says of itself and of others before its first payload.
+
+    Attributes:
+        file: Its path.
+
+        file_id: Its identity, or "".
+
+        statements: What it says of others.
+    """
+
+    file: str
+    file_id: str
+    statements: tuple[Statement, ...]
+
+
+_FIELDS = {
+    "previous": "wlcg.journal.previous",
+    "recovered": "wlcg.journal.recovered",
+    "purged": "wlcg.journal.purged",
+}
+
+
+def opening_of(file: str) -> Opening:
+    """
+    Read the records at the beginning of a file that are about files.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    found: list[Statement] = []
+    file_id = ""
+    with open_plain(file) as f:
+        for number, line in enumerate(lines_in(f)):
+            link = link_of(line.content)
+            record = record_in(line.content)
+            if link is None or record is None or not str(record["event.action"]).startswith("log."):
+                break
+            if not number:
+                file_id = link.file_id
+            found += _statements_in(record, file)
+
+    return Opening(file=file, file_id=file_id, statements=tuple(found))
+
+
+def _statements_in(record: Mapping[str, Any], by: str) -> Iterator[Statement]:
+    for kind, field in _FIELDS.items():
+        yield from _statement(kind, by, record.get(field))
+    neighbours = record.get("wlcg.journal.neighbours")
+    for neighbour in neighbours if isinstance(neighbours, list) else ():
+        yield from _statement("neighbour", by, neighbour)
+
+
+def _statement(kind: str, by: str, said: Any) -> Iterator[Statement]:
+    if isinstance(said, dict) and isinstance(said.get("name"), str):
+        sequence = said.get("sequence")
+        number = sequence if isinstance(sequence, int) and not isinstance(sequence, bool) else None
+        yield Statement(kind, by, str(said.get("file_id", "")), said["name"], number, str(said.get("hash", "")))
+
+
+def next_of(record: Mapping[str, Any], by: str) -> Iterator[Statement]:
+    """
+    Read which file follows, from the record that closes one.
+    """
+    yield from _statement("next", by, record.get("wlcg.journal.next"))
+
+
+def received(paths: Iterable[str]) -> Iterator[Statement]:
+    """
+    Read copies of records that were received elsewhere.
+
+    Each line is a record as the journal wrote it; what a receiver put around
+    it stays unread, and lines that are none are passed over.
+
+    Args:
+        paths: Files, or directories of them.
+
+    Raises:
+        TraceError: One cannot be read.
+    """
+    for path in paths:
+        for file in files_of(path):
+            try:
+                with open_plain(file) as f:
+                    for line in lines_in(f):
+                        link = link_of(line.content)
+                        if link is not None and link.true:
+                            yield Statement("received", file, link.file_id, "", link.sequence, link.hash)
+            except OSError as e:
+                raise unreadable(file, e.strerror or str(e)) from e
+
+
+class Known:
+    """
+    All that is said, by the file that it is about.
+    """
+
+    def __init__(self, statements: Iterable[Statement]) -> None:
+        self._by_id: dict[str, list[Statement]] = defaultdict(list)
+        self._by_name: dict[str, list[Statement]] = defaultdict(list)
+        for said in statements:
+            if said.file_id:
+                self._by_id[said.file_id].append(said)
+            else:
+                self._by_name[said.name].append(said)
+
+    def of(self, file_id: str) -> list[Statement]:
+        """
+        List what is said of a file.
+        """
+        return self._by_id.get(file_id, [])
+
+    def missing(self, openings: Iterable[Opening]) -> Iterator[list[Statement]]:
+        """
+        List, for each file that is not there and was not purged, what is said
+        of it.
+        """
+        there = list(openings)
+        ids = {opening.file_id for opening in there}
+        names = {os.path.basename(opening.file) for opening in there}
+        for file_id, said in self._by_id.items():
+            if file_id not in ids and not any(s.kind == "purged" for s in said):
+                yield said
+        purged = {s.name for said in self._by_id.values() for s in said if s.kind == "purged"}
+        for name, said in self._by_name.items():
+            if name not in names | purged and not any(s.kind == "purged" for s in said):
+                yield said
