@@ -109,7 +109,12 @@ DEFAULTS = {
     "container.workdir": "/srv",
     "payload.grace_seconds": 10.0,
     "payload.limit_seconds": None,
+    "trace.checkpoint_records": 128,
     "trace.directories": ["{state}/wlcg_isolate/trace", "/var/tmp/wlcg_isolate.{uid}/trace"],
+    "trace.on_write_error": "refuse",
+    "trace.retention_days": 180,
+    "trace.rotate_bytes": 67_108_864,
+    "trace.seal_public_key": None,
 }
 
 SECONDS = ["runtime_probe_seconds", "runtime_start_seconds", "host_touch_seconds", "payload_grace_seconds"]

@@ -37,7 +37,13 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _help() -> str:
-    lines = ["usage: wlcg-isolate trace COMMAND [OPTION...]", "", "Read, verify and remove trace records.", "", "commands:"]
+    lines = [
+        "usage: wlcg-isolate trace COMMAND [OPTION...]",
+        "",
+        "Read, verify and remove trace records.",
+        "",
+        "commands:",
+    ]
     lines += [f"  {name:8}  {text}" for name, text in _COMMANDS.items()]
     lines += ["", "wlcg-isolate trace COMMAND --help tells more."]
 

@@ -64,5 +64,3 @@ def _result(record: dict[str, Any]) -> str:
     ended_by = record.get("wlcg.process.term_signal", record.get("process.exit_code", "-"))
 
     return f"{record.get('wlcg.outcome.kind', '-')} ({ended_by})"
-
-

@@ -73,7 +73,8 @@ def _lines(found: Report) -> Iterator[str]:
 def _of_file(file: FileReport) -> Iterator[str]:
     level = "no level" if file.level is None else f"level {file.level}"
     yield f"{file.file}: {'ALTERED OR INCOMPLETE' if file.harmed else 'not altered'}, {file.state}, {level}"
-    yield f"    {file.records} records, {file.first or '-'} to {file.last or '-'}, by process {file.pid} on {file.host or '-'}"
+    when = f"{file.first or '-'} to {file.last or '-'}"
+    yield f"    {file.records} records, {when}, by process {file.pid} on {file.host or '-'}"
     yield f"    held by: {file.protection}; not more than {level}: {file.level_reason}"
     yield from map(_of_finding, file.findings)
 

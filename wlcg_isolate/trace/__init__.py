@@ -4,7 +4,7 @@ Evidence about payloads: record, journal, reading back.
 
 from __future__ import annotations
 
-from wlcg_isolate.trace.journal import Journal, export_keys, journal_for
+from wlcg_isolate.trace.journal import Journal, close_journals, export_keys, journal_for
 from wlcg_isolate.trace.read import Entry, Position, follow, iter_records, read_records
 from wlcg_isolate.trace.record import TraceRecord
 
@@ -13,6 +13,7 @@ __all__ = [
     "Journal",
     "Position",
     "TraceRecord",
+    "close_journals",
     "export_keys",
     "follow",
     "iter_records",

@@ -92,14 +92,22 @@ def examine(line: bytes, chain: Chain, seen: Seen) -> Odd:
         return Odd("spliced", f"the record belongs to the file with the identity {link.file_id}", chain)
     if (link.alg, link.kid, link.mac is None) != (chain.alg, chain.kid, chain.mac_missing):
         return Odd("altered", "the record names another method or key than the file's first one", chain, link.sequence)
-    if link.sequence in seen:
-        return Odd("duplicate", f"record {link.sequence} was there before", chain)
-    if link.sequence < chain.sequence:
-        return Odd("reordered", f"record {link.sequence} stands behind record {chain.sequence - 1}", chain, link.sequence)
-    if link.sequence - chain.sequence > _FURTHEST:
-        return Odd("altered", f"the record's number is {link.sequence}", chain)
+    if link.sequence < chain.sequence or link.sequence - chain.sequence > _FURTHEST:
+        return _elsewhere(link, chain, seen)
 
     return _at_its_place(link, chain)
+
+
+def _elsewhere(link: Link, chain: Chain, seen: Seen) -> Odd:
+    """
+    Examine a record whose number belongs to another place.
+    """
+    if link.sequence in seen:
+        return Odd("duplicate", f"record {link.sequence} was there before", chain)
+    if link.sequence > chain.sequence:
+        return Odd("altered", f"the record says that its number is {link.sequence}", chain)
+
+    return Odd("reordered", f"record {link.sequence} stands behind {chain.sequence - 1}", chain, link.sequence)
 
 
 def _at_its_place(link: Link, chain: Chain) -> Odd:

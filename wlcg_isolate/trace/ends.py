@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Optional
 
 from wlcg_isolate.trace.chain import MAX_LINE, Link, action_of, link_of
+from wlcg_isolate.trace.place import SUFFIX
 
 #: Files that a new one knows of: those that were left open among these are
 #: named in it ...
@@ -124,7 +125,7 @@ def left_open(directory: int, ends: Sequence[End], own: frozenset[str]) -> Itera
 
         own: Names of this process's files.
     """
-    candidates = [end for end in ends if not end.closed and end.name not in own and is_dead(end.name)]
+    candidates = [end for end in ends if not end.closed and end.name not in own and _is_left(end.name)]
     named = {name for end in ends for name in _recovered(directory, end.name)} if candidates else set()
     yield from (end for end in candidates if end.name not in named)
 
@@ -137,11 +138,23 @@ def is_dead(name: str) -> bool:
     A number that another process has by now counts as alive: the file is then
     left to the next one that looks.
     """
-    host, _, number = name[: -len(".jsonl")].rpartition("-")
-    if not number.isdigit() or host.partition("-")[2] != os.uname().nodename:
-        return False
+    host, number = _writer(name)
+
+    return host == os.uname().nodename and not os.path.exists(f"/proc/{number}")
+
+
+def _is_left(name: str) -> bool:
     # This process's own number, in the file of another, is one that was given again.
-    return int(number) == os.getpid() or not os.path.exists(f"/proc/{number}")
+    return is_dead(name) or _writer(name) == (os.uname().nodename, str(os.getpid()))
+
+
+def _writer(name: str) -> tuple[str, str]:
+    """
+    Read host and process from a file's name.
+    """
+    rest, _, number = name[: -len(SUFFIX)].rpartition("-")
+
+    return rest.partition("-")[2], number if number.isdigit() else "none"
 
 
 def _recovered(directory: int, name: str) -> Iterator[str]:

@@ -7,6 +7,7 @@ unusual one is the matter of `diagnose`.
 
 from __future__ import annotations
 
+import datetime
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -22,6 +23,9 @@ from wlcg_isolate.trace.statements import Statement, next_of
 
 #: More is not listed: whoever replaced a whole file shall not fill a disk.
 _MOST = 200
+
+#: Seconds that a record may have waited for others to be written.
+_WAITED = 10
 
 _OWN = b'"event.action":"log.'
 _START = b'"event.action":"payload.start"'
@@ -184,10 +188,7 @@ class Examination:
         if self._closed:
             self._find("after-close", "a record stands behind the one that closed the file")
             self._closed = False
-        time = time_of(line)
-        if time < self._last:
-            self._find("clock-back", f"the record's time is {time}, behind {self._last}")
-        self._first, self._last = self._first or time, time
+        self._take_time(time_of(line))
         for said in self._wanted.get(chain.sequence, ()):
             if said.hash != digest:
                 self._find("contradicted", f"record {chain.sequence} is not the one that {said.by} tells of")
@@ -195,6 +196,14 @@ class Examination:
             self._own(line, chain)
         elif line.startswith(_START, _WHERE):
             self._start = chain.sequence
+
+    def _take_time(self, time: str) -> None:
+        if time < self._last:
+            # Records are made before they are written, and many threads write.
+            if _seconds_between(time, self._last) <= _WAITED:
+                return
+            self._find("clock-back", f"the record's time is {time}, behind {self._last}")
+        self._first, self._last = self._first or time, time
 
     def _own(self, line: bytes, chain: Chain) -> None:
         record = record_in(line) or {}
@@ -307,6 +316,15 @@ def _number(mapping: Mapping[str, Any], name: str) -> int:
     value = mapping.get(name)
 
     return value if isinstance(value, int) and not isinstance(value, bool) else -1
+
+
+def _seconds_between(first: str, second: str) -> float:
+    try:
+        times = [datetime.datetime.strptime(time, "%Y-%m-%dT%H:%M:%S.%fZ") for time in (first, second)]  # noqa: DTZ007
+    except ValueError:
+        return _WAITED + 1
+
+    return (times[1] - times[0]).total_seconds()
 
 
 def _by_sequence(known: Iterable[Statement]) -> dict[int, list[Statement]]:

@@ -202,7 +202,4 @@ def own_record(action: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     """
     Make a record about the journal itself, which belongs to no payload.
     """
-    record = TraceRecord(action=action, trace_id="", fields=fields).to_dict()
-    record.pop("container.id", None)
-
-    return record
+    return TraceRecord(action=action, trace_id="", fields=fields).to_dict()

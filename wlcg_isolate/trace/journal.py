@@ -263,7 +263,13 @@ def _after_fork() -> None:
 
 
 @atexit.register
-def _close_all() -> None:
+def close_journals() -> None:
+    """
+    Write that no more records follow, in all files of this process.
+
+    Python does so at its end; a program that ends itself (`os._exit`) calls
+    this before.
+    """
     for journal in list(_all):
         journal._close_at_exit()  # noqa: SLF001 - of this module
 

@@ -5,8 +5,8 @@ Rules:
 
 1. Files are read as streams: a directory may hold more than memory does.
 2. What cannot be read as a record is told, and never ends the reading.
-3. Nothing is followed or waited for: a link, a pipe or a device under the
-   name of a file is no file of records.
+3. Nothing is waited for: a pipe or a device under the name of a file is no
+   file of records.
 """
 
 from __future__ import annotations
@@ -108,7 +108,12 @@ def follow(directory: str, position: Optional[Position] = None) -> Iterator[Entr
     """
     offsets = {} if position is None else position.offsets
     for file in files_of(directory):
-        yield from (e for e in entries_of(file, offsets.get(os.path.basename(file), 0)) if e.whole)
+        try:
+            yield from (e for e in entries_of(file, offsets.get(os.path.basename(file), 0)) if e.whole)
+        except TraceError:
+            # A purge may have taken it since the directory was listed.
+            if os.path.lexists(file):
+                raise
 
 
 def iter_records(path: str, *, journal: bool = False) -> Iterator[dict[str, Any]]:
@@ -152,7 +157,8 @@ def read_records(path: str, *, journal: bool = False) -> tuple[list[dict[str, An
     for file in files_of(path):
         for number, entry in enumerate(entries_of(file), 1):
             if entry.record is None:
-                if entry.end > entry.offset + 1:
+                # An empty line says nothing, and hides nothing.
+                if not entry.whole or entry.end > entry.offset + 1:
                     remarks.append(f"{file}:{number}: not a record")
             elif journal or not _is_own(entry.record):
                 records.append(entry.record)

@@ -71,7 +71,11 @@ def first_key(file_id: str, public_key: Optional[str], export: Optional[Export] 
         else:
             return FirstKey(
                 key,
-                {"wlcg.journal.key.kind": "sealed", "wlcg.journal.key.sealed": sealed, "wlcg.journal.key.to": public_key},
+                {
+                    "wlcg.journal.key.kind": "sealed",
+                    "wlcg.journal.key.sealed": sealed,
+                    "wlcg.journal.key.to": public_key,
+                },
             )
 
     return FirstKey(None, {"wlcg.journal.key.kind": "none", "wlcg.journal.key.reason": reason or None})
@@ -172,7 +176,7 @@ def _unusable(path: str, reason: str) -> TraceError:
                 kind="trace-unwritable",
                 message=f"keys cannot be read from {path}: {reason}",
                 origin="--key",
-                advice="name an X25519 private key (PEM) or a file of exported keys; the first needs the extra [crypto]",
+                advice="name an X25519 private key in PEM (needs the extra [crypto]), or a file of exported keys",
             )
         ]
     )

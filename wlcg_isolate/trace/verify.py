@@ -75,9 +75,7 @@ class Report:
         }
 
 
-def verify(
-    path: str, *, keys: Optional[Keys] = None, copies: Sequence[str] = (), partial: bool = False
-) -> Report:
+def verify(path: str, *, keys: Optional[Keys] = None, copies: Sequence[str] = (), partial: bool = False) -> Report:
     """
     Verify a file, or all files of a directory.
 
