@@ -442,3 +442,19 @@ def test_first_record_says_how_to_check(tmp_path):
         first["wlcg.integrity"]["alg"],
         first["wlcg.integrity"]["kid"],
     )
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, True),
+        ({"host.boot.id": "another"}, False),
+        ({"host.name": "elsewhere"}, False),
+        ({"process.pid": 1 << 23}, False),
+        ({"wlcg.process.start_ticks": 1}, False),
+    ],
+    ids=["this", "boot", "host", "none", "number-given-again"],
+)
+def test_writer_that_lives(change, expected):
+    """A process is known by its host, its boot and its start, not by its number alone."""
+    assert expected == ends.is_alive({**ends.writer_fields(), **change})

@@ -49,6 +49,27 @@ INTEGRITY_FIELDS: Mapping[str, str] = {
     "wlcg.integrity.mac": "HMAC-SHA-256 of `hash` with the record's key; absent in files that are not sealed",
 }
 
+#: Names of the fields of the journal's records about itself (`log.*`).
+JOURNAL_FIELDS: Mapping[str, str] = {
+    "wlcg.journal.format": "genesis: version of this format",
+    "wlcg.journal.name": "genesis: name of the file when it was made",
+    "wlcg.journal.previous": "genesis: the process's file before (`name`, `file_id`, `sequence` and `hash` of its last "
+    "record, `bytes`), and the `reason` for another one",
+    "wlcg.journal.neighbours": "genesis: the same of up to 16 newest files of other processes in the directory",
+    "wlcg.journal.key.kind": "genesis: `sealed`, `exported` or `none`: what became of the first key",
+    "wlcg.journal.key.sealed": "genesis: the first key, sealed with HPKE (RFC 9180: X25519, HKDF-SHA256, "
+    "ChaCha20-Poly1305), base64",
+    "wlcg.journal.key.to": "genesis: the public key that it was sealed to, base64",
+    "wlcg.journal.key.reason": "genesis: why there is no key, where one was wanted",
+    "wlcg.journal.recovered": "recovered: a file whose process ended without closing it (as `previous`, and "
+    "`torn_bytes`: what follows its last whole line)",
+    "wlcg.journal.checkpoint": "checkpoint: where the file stood before it (as `previous`)",
+    "wlcg.journal.close.reason": "close: `end`, `exit` or `rotated`",
+    "wlcg.journal.next": "close: the process's next file (`name`, `file_id`)",
+    "wlcg.journal.purged": "purged: a file that was removed (as `previous`, with `records`, `first` and `last` time, "
+    "`state` and kinds of `findings`)",
+}
+
 _OWN = ("@timestamp", "event.action", "event.sequence", "wlcg.integrity")
 _SUFFIX = {CHAINED: len(',"hash":""}}\n') + 64, SEALED: len(',"hash":"","mac":""}}\n') + 128}
 _EVOLVE = b"wlcg_isolate journal key\0"

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Optional
 
 from wlcg_isolate.trace.chain import MAX_LINE, Link, action_of, link_of
@@ -141,6 +141,48 @@ def is_dead(name: str) -> bool:
     host, number = _writer(name)
 
     return host == os.uname().nodename and not os.path.exists(f"/proc/{number}")
+
+
+def is_alive(genesis: Mapping[str, Any]) -> bool:
+    """
+    Tell whether the process that wrote a file's first record still runs on
+    this host.
+    """
+    here = writer_fields()
+
+    return (
+        all(genesis.get(name) == here[name] for name in ("host.name", "host.boot.id"))
+        and genesis.get("wlcg.process.start_ticks") == _start_ticks(genesis.get("process.pid"))
+        and "wlcg.process.start_ticks" in genesis
+    )
+
+
+def writer_fields() -> dict[str, Any]:
+    """
+    Name this process, as the first record of a file does.
+    """
+    return {
+        "host.name": os.uname().nodename,
+        "host.boot.id": _content("/proc/sys/kernel/random/boot_id"),
+        "process.pid": os.getpid(),
+        "wlcg.process.start_ticks": _start_ticks(os.getpid()),
+        "process.user.id": str(os.geteuid()),
+    }
+
+
+def _start_ticks(pid: Any) -> Optional[int]:
+    # Field 22 of the line, counted behind the name, which may hold anything (proc(5)).
+    words = (_content(f"/proc/{pid}/stat") if isinstance(pid, int) else "").rpartition(")")[2].split()
+
+    return int(words[19]) if len(words) > 19 else None
+
+
+def _content(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as f:
+            return f.read().strip()
+    except OSError:
+        return ""
 
 
 def _is_left(name: str) -> bool:

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any, Optional
 
 from wlcg_isolate.trace import diagnose
 from wlcg_isolate.trace.chain import CHAINED, NOTHING, SEALED, Chain, Link, action_of, link_of, time_of
-from wlcg_isolate.trace.ends import is_dead
+from wlcg_isolate.trace.ends import is_alive
 from wlcg_isolate.trace.findings import FileReport, Finding
 from wlcg_isolate.trace.read import RawLine, lines_in, open_plain, record_in
 from wlcg_isolate.trace.seal import Keys
-from wlcg_isolate.trace.statements import Statement, next_of
+from wlcg_isolate.trace.statements import Statement, by_sequence, compare_end, level_of, next_of
 
 #: More is not listed: whoever replaced a whole file shall not fill a disk.
 _MOST = 200
@@ -51,7 +50,7 @@ class Examination:
         self.following: list[Statement] = []
         self._keys = keys
         self._known = list(known)
-        self._wanted: Mapping[int, list[Statement]] = _by_sequence(self._known)
+        self._wanted: Mapping[int, list[Statement]] = by_sequence(self._known)
         self._chain: Optional[Chain] = None
         self._genesis: Mapping[str, Any] = {}
         self._sealed = "none"
@@ -238,47 +237,33 @@ class Examination:
                 self.findings = [Finding(kind="foreign", message="no line was written by a journal")]
             else:
                 self._find("empty", "there is no whole record", here=False)
-            self._lost(-1)
+            self._compare(-1)
             return
         last = self._chain.sequence - 1
         if not self._closed:
-            alive = not is_dead(os.path.basename(self.file)) and self._is_here()
-            if alive:
+            if is_alive(self._genesis):
                 self._find("still-written", "its process is alive", here=False)
             else:
                 self._find("left-open", f"the file ends with record {last} at byte {self._end_of_records}", here=False)
         name = self._genesis.get("wlcg.journal.name")
         if name not in (None, os.path.basename(self.file)):
             self._find("renamed", f"it was written as {name}", here=False)
-        self._lost(last)
+        self._compare(last)
 
     @property
     def _end_of_records(self) -> int:
         return self._offset if self._cut_at is None else self._cut_at
 
-    def _is_here(self) -> bool:
-        return self._genesis.get("host.name") == os.uname().nodename
-
-    def _lost(self, last: int) -> None:
+    def _compare(self, last: int) -> None:
         """
         Compare the end with what is known from elsewhere.
         """
-        beyond = [said for said in self._known if said.sequence is not None and said.sequence > last]
-        if beyond:
-            most = max(beyond, key=lambda said: said.sequence or 0)
-            self._find("truncated", f"{most.by} tells of record {most.sequence}; the last one is {last}", here=False)
-        for said in self._known:
-            if said.sequence is None:
-                continue
-            if said.kind == "previous" and last > said.sequence + int(self._closed):
-                self._find("contradicted", f"records follow {said.sequence}, the last before {said.by}", here=False)
-            elif said.kind == "recovered" and last > said.sequence:
-                self._find("continued", f"{said.by} took its process for dead at record {said.sequence}", here=False)
+        self.findings += compare_end(self._known, last, closed=self._closed)
 
     def _report(self) -> FileReport:
         chain, genesis = self._chain, self._genesis
         harmed = any(finding.harm for finding in self.findings)
-        level, reason = (None, "something was altered or lost") if harmed else self._level()
+        level, reason = (None, "something was altered or lost") if harmed else level_of(self._known, self._start)
         open_kinds = {finding.kind for finding in self.findings} & {"left-open", "still-written", "empty"}
 
         return FileReport(
@@ -299,18 +284,6 @@ class Examination:
             findings=tuple(self.findings),
         )
 
-    def _level(self) -> tuple[int, str]:
-        """
-        Tell the assurance level, and why it is not the next one.
-        """
-        copies = [said.sequence for said in self._known if said.kind == "received" and said.sequence is not None]
-        if not copies:
-            return 0, "nobody off the node is known to have received a record of it (--received)"
-        if max(copies) < self._start:
-            return 0, f"record {self._start} started a payload; the last one that was received is {max(copies)}"
-
-        return 1, "who received it adds nothing of its own that this command could compare"
-
 
 def _number(mapping: Mapping[str, Any], name: str) -> int:
     value = mapping.get(name)
@@ -325,12 +298,3 @@ def _seconds_between(first: str, second: str) -> float:
         return _WAITED + 1
 
     return (times[1] - times[0]).total_seconds()
-
-
-def _by_sequence(known: Iterable[Statement]) -> dict[int, list[Statement]]:
-    found: dict[int, list[Statement]] = defaultdict(list)
-    for said in known:
-        if said.sequence is not None:
-            found[said.sequence].append(said)
-
-    return found

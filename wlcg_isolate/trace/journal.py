@@ -184,7 +184,7 @@ class Journal:
             sequence, head = (0, None) if before is None else (before["sequence"] + 1 + skip, before["hash"])
             file = JournalFile(self._where, directory, sequence=sequence, head=head)
             fields = {
-                **_host_fields(),
+                **ends.writer_fields(),
                 "wlcg.journal.format": FORMAT,
                 "wlcg.journal.name": file.name,
                 "wlcg.journal.previous": None if before is None else {**before, "reason": reason},
@@ -275,22 +275,3 @@ def close_journals() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
-
-
-def _host_fields() -> dict[str, Any]:
-    """
-    Name the process that writes.
-    """
-    return {
-        "host.name": os.uname().nodename,
-        "host.boot.id": _content("/proc/sys/kernel/random/boot_id"),
-        "process.pid": os.getpid(),
-        # Field 22 of the line, counted behind the name, which may hold anything (proc(5)).
-        "wlcg.process.start_ticks": int(_content("/proc/self/stat").rpartition(")")[2].split()[19] or 0),
-        "process.user.id": str(os.geteuid()),
-    }
-
-
-def _content(path: str) -> str:
-    with open(path, encoding="utf-8", errors="replace") as f:
-        return f.read().strip()

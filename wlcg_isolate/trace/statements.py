@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Optional
 import attrs
 
 from wlcg_isolate.trace.chain import link_of
+from wlcg_isolate.trace.findings import Finding
 from wlcg_isolate.trace.read import files_of, lines_in, open_plain, record_in, unreadable
 
 
@@ -174,3 +175,58 @@ class Known:
         for name, said in self._by_name.items():
             if name not in names | purged and not any(s.kind == "purged" for s in said):
                 yield said
+
+
+def by_sequence(known: Iterable[Statement]) -> dict[int, list[Statement]]:
+    """
+    Arrange what is said of a file by the records that it is about.
+    """
+    found: dict[int, list[Statement]] = defaultdict(list)
+    for said in known:
+        if said.sequence is not None:
+            found[said.sequence].append(said)
+
+    return found
+
+
+def compare_end(known: Iterable[Statement], last: int, *, closed: bool) -> Iterator[Finding]:
+    """
+    Compare where a file ends with what is said of it.
+
+    Args:
+        known: What is said.
+
+        last: Number of the file's last record.
+
+        closed: Whether that record closes it.
+    """
+    numbered = [(said, said.sequence) for said in known if said.sequence is not None]
+    beyond = [(sequence, said.by) for said, sequence in numbered if sequence > last]
+    if beyond:
+        sequence, by = max(beyond)
+        yield Finding(kind="truncated", message=f"{by} tells of record {sequence}; the last one is {last}")
+    for said, sequence in numbered:
+        if said.kind == "previous" and last > sequence + int(closed):
+            message = f"records follow {sequence}, which was the last one when {said.by} began"
+            yield Finding(kind="contradicted", message=message)
+        elif said.kind == "recovered" and last > sequence:
+            yield Finding(kind="continued", message=f"{said.by} took its process for dead at record {sequence}")
+
+
+def level_of(known: Iterable[Statement], last_start: int) -> tuple[int, str]:
+    """
+    Tell the assurance level of a file in which nothing is altered, and why it
+    is not the next one.
+
+    Args:
+        known: What is said of it.
+
+        last_start: Number of the last record in it that started a payload.
+    """
+    copies = [said.sequence for said in known if said.kind == "received" and said.sequence is not None]
+    if not copies:
+        return 0, "no copy of its records that left the node was given (--received)"
+    if max(copies) < last_start:
+        return 0, f"record {last_start} started a payload; the last one that was received is {max(copies)}"
+
+    return 1, "who received it adds nothing of its own that this command could compare"
