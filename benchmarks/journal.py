@@ -110,9 +110,8 @@ def _verifying(place: str, *, sealed: bool) -> None:
         f"{statistics.median(t / f for f, t in rounds):.1f} times SHA-256 of the file"
     )
     if not sealed:
-        print(
-            f"  {'iter_records':32} {RECORDS / _seconds(lambda: sum(1 for _ in iter_records(directory))):7.0f} records/s"
-        )
+        taken = _cpu_seconds(lambda: sum(1 for _ in iter_records(directory)))
+        print(f"  {'iter_records':32} {RECORDS / taken:7.0f} records/s")
 
 
 def main() -> int:

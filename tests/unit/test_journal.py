@@ -458,3 +458,28 @@ def test_first_record_says_how_to_check(tmp_path):
 def test_writer_that_lives(change, expected):
     """A process is known by its host, its boot and its start, not by its number alone."""
     assert expected == ends.is_alive({**ends.writer_fields(), **change})
+
+
+@pytest.mark.parametrize("call", ["write", "fdatasync"])
+def test_record_of_a_signal_handler(tmp_path, mocker, call):
+    """A handler that interrupts a record writes behind it, and waits for nobody."""
+    journal = Journal(str(tmp_path))
+    real = getattr(os, call)
+    handled = []
+
+    def interrupted(*arguments):
+        if not handled:
+            handled.append(signal.raise_signal(signal.SIGUSR1))
+        return real(*arguments)
+
+    before = signal.signal(signal.SIGUSR1, lambda *_: journal.write(record(2)))
+    try:
+        mocker.patch.object(journal_file.os, call, side_effect=interrupted)
+        journal.write(record(1))
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    mocker.stopall()
+    journal.close()
+
+    assert [1, 2] == [r["n"] for r in iter_records(str(tmp_path))]
+    assert (0, []) == findings(tmp_path)

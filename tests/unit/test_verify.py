@@ -452,7 +452,9 @@ def test_received_copies_raise_the_level(write, tmp_path):
     copy = tmp_path / "copy.jsonl"
     copy.write_bytes(b"".join(lines[:3]))
     before = verify(path, copies=[str(copy)]).files[0]
-    copy.write_bytes(b"noise\n" + b"".join(lines[:7]))
+    # As syslog keeps them: with a header of its own.
+    copy.write_bytes(b"noise\n" + b"".join(b"Jan  1 00:00:00 node pilot: " + line for line in lines[:7]))
+    assert "the records with 7 copies that were received" in verify(path, copies=[str(copy)]).compared
     after = verify(path, copies=[str(copy)]).files[0]
     lines[2] = lines[2].replace(b'"n":1', b'"n":9')
     put(path, relink(lines, 2))
@@ -623,3 +625,13 @@ def test_kinds_are_explained():
     """Each kind of finding has its sentence, and both sorts exist."""
     assert {True, False} == {meaning.harm for meaning in FINDINGS.values()}
     assert all(meaning.text.endswith(".") for meaning in FINDINGS.values())
+
+
+def test_file_that_begins_meanwhile(rotated, mocker):
+    """A file that a pilot begins while others are read is not missed."""
+    directory, names = rotated
+    files = [str(directory / name) for name in names]
+    mocker.patch("wlcg_isolate.trace.verify.files_of", return_value=files[:-1])
+    report = verify(str(directory))
+
+    assert (0, []) == (report.status, kinds(report))

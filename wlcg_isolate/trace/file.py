@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, Optional
 from wlcg_isolate.trace.chain import NOTHING, Chain, new_file_key
 from wlcg_isolate.trace.place import create, is_at
 from wlcg_isolate.trace.record import TraceRecord
-from wlcg_isolate.trace.seal import Export, first_key
+from wlcg_isolate.trace.seal import first_key
 
 
 class LostFileError(OSError):
@@ -72,9 +72,7 @@ class JournalFile:
         self._stand = _Stand(0, Chain("", self.file_id, "", sequence, 0, head or NOTHING, None))
         self._dirty = False
 
-    def begin(
-        self, directory: int, fields: Mapping[str, Any], public_key: Optional[str], export: Optional[Export]
-    ) -> None:
+    def begin(self, directory: int, fields: Mapping[str, Any], public_key: Optional[str]) -> None:
         """
         Write the first record and make the file's name last; a file that
         cannot take that is removed.
@@ -83,7 +81,7 @@ class JournalFile:
             OSError: It cannot be written.
         """
         try:
-            key, said = first_key(self.file_id, public_key, export)
+            key, said = first_key(self.file_id, public_key)
             alg, kid = new_file_key(key)
             self._stand = _Stand(0, self._stand.chain._replace(alg=alg, kid=kid, key=key))
             self.append(own_record("log.genesis", {**fields, **said}))

@@ -19,6 +19,7 @@ import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any, Optional
 
+from wlcg_isolate import _events
 from wlcg_isolate.errors import Problem, TraceError
 from wlcg_isolate.policy.journal import JournalSettings
 from wlcg_isolate.trace import ends
@@ -26,31 +27,16 @@ from wlcg_isolate.trace.chain import FORMAT
 from wlcg_isolate.trace.file import JournalFile, LostFileError, own_record
 from wlcg_isolate.trace.place import listing, open_directory, problem, unwritable
 from wlcg_isolate.trace.record import TraceRecord
-from wlcg_isolate.trace.seal import Export
 
 _DEFAULTS = JournalSettings()
-
-#: Where the first key of each file goes, when the pilot has a place for it.
-_export: list[Optional[Export]] = [None]
-
-
-def export_keys(export: Optional[Export]) -> None:
-    """
-    Hand the first key of each file that this process begins from now on to
-    *export*, which takes it to where no payload can reach it.
-
-    Args:
-        export: Called with the identity of the file, the name of the key, and
-            the key; None to stop.
-    """
-    _export[0] = export
 
 
 class Journal:
     """
     The file of one process in one directory, and those that follow it.
 
-    Safe to use from many threads; in a child process it begins a file anew.
+    Safe to use from many threads and from signal handlers; in a child process
+    it begins a file anew.
     """
 
     def __init__(self, directory: str, settings: JournalSettings = _DEFAULTS) -> None:
@@ -68,7 +54,9 @@ class Journal:
         """
         self._where = os.path.abspath(directory)
         self._settings = settings
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._busy = False
+        self._waiting: list[Mapping[str, Any]] = []
         self._names: set[str] = set()
         self._before: Optional[dict[str, Any]] = None
         self._since_checkpoint = 0
@@ -88,6 +76,9 @@ class Journal:
         """
         Append one record and wait until it is on disk.
 
+        From a signal handler that interrupts the writing of another record,
+        it returns at once; the record follows that one.
+
         Raises:
             TraceError: It is not.
         """
@@ -101,11 +92,32 @@ class Journal:
             TraceError: It is not on disk.
         """
         with self._lock:
+            if self._busy:
+                # A signal handler, in the middle of a record of its own
+                # thread: what it writes has to stand behind that one.
+                self._waiting.append(record)
+                return
+            self._busy = True
             try:
-                self._append(record)
-            except (OSError, ValueError, TypeError) as e:
-                raise unwritable(self.path, getattr(e, "strerror", None) or str(e)) from e
-            self._keep_house()
+                self._put(record)
+                self._put_waiting()
+            finally:
+                self._busy = False
+
+    def _put(self, record: Mapping[str, Any]) -> None:
+        try:
+            self._append(record)
+        except (OSError, ValueError, TypeError) as e:
+            raise unwritable(self.path, getattr(e, "strerror", None) or str(e)) from e
+        self._keep_house()
+
+    def _put_waiting(self) -> None:
+        while self._waiting:
+            record = self._waiting.pop(0)
+            try:
+                self._put(record)
+            except TraceError as e:
+                _events.emit("trace.lost", action=record.get("event.action"), reason=str(e))
 
     def close(self) -> None:
         """
@@ -151,6 +163,7 @@ class Journal:
         file.close({"wlcg.journal.close.reason": "rotated", "wlcg.journal.next": following})
 
     def _close(self, fields: Mapping[str, Any]) -> None:
+        self._put_waiting()
         if self._file is not None:
             file, self._file = self._file, None
             try:
@@ -190,7 +203,7 @@ class Journal:
                 "wlcg.journal.previous": None if before is None else {**before, "reason": reason},
                 "wlcg.journal.neighbours": [end.fields() for end in known[-ends.KEPT :]],
             }
-            file.begin(directory, fields, self._settings.seal_public_key, _export[0])
+            file.begin(directory, fields, self._settings.seal_public_key)
             self._names.add(file.name)
             for end in ends.left_open(directory, known, frozenset(self._names)):
                 found = {**end.fields(), "torn_bytes": end.torn}
@@ -209,7 +222,8 @@ class Journal:
         Let go of what belongs to the parent of this process.
         """
         # Another thread of the parent may have held it.
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._busy, self._waiting = False, []
         if self._file is not None:
             self._file.abandon()
         self._file, self._before, self._names = None, None, set()

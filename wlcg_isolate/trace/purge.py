@@ -170,9 +170,9 @@ def _told_again(directory: str, going: Iterable[str]) -> Iterator[Statement]:
     """
     List what files that go say of older purges, and files that stay need.
     """
-    openings = list(_openings(directory))
-    stay = [opening for opening in openings if os.path.basename(opening.file) not in set(going)]
-    gone = [opening for opening in openings if opening not in stay]
+    openings, names = list(_openings(directory)), set(going)
+    stay = [opening for opening in openings if os.path.basename(opening.file) not in names]
+    gone = [opening for opening in openings if os.path.basename(opening.file) in names]
     told = {s.file_id or s.name: s for opening in gone for s in opening.statements if s.kind == "purged"}
     known = Known(s for opening in stay for s in opening.statements)
     for said in known.missing(openings):

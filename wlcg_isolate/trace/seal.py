@@ -27,6 +27,21 @@ Export = Callable[[str, str, bytes], None]
 
 _INFO = b"wlcg_isolate journal v1"
 
+#: Where the first key of each file goes, when the pilot has a place for it.
+_export: list[Optional[Export]] = [None]
+
+
+def export_keys(export: Optional[Export]) -> None:
+    """
+    Hand the first key of each file that this process begins from now on to
+    *export*, which takes it to where no payload can reach it.
+
+    Args:
+        export: Called with the identity of the file, the name of the key, and
+            the key; None to stop.
+    """
+    _export[0] = export
+
 
 class FirstKey(NamedTuple):
     """
@@ -42,20 +57,19 @@ class FirstKey(NamedTuple):
     fields: Mapping[str, Any]
 
 
-def first_key(file_id: str, public_key: Optional[str], export: Optional[Export] = None) -> FirstKey:
+def first_key(file_id: str, public_key: Optional[str]) -> FirstKey:
     """
     Make the first key of a file.
 
     Args:
         file_id: Identity of the file.
 
-        public_key: To whom it is sealed, or None.
-
-        export: Who takes it away, or None.
+        public_key: To whom it is sealed when nobody takes it away, or None.
     """
     key = os.urandom(32)
     kid = new_file_key(key)[1]
     reason = ""
+    export = _export[0]
     if export is not None:
         try:
             export(file_id, kid, key)

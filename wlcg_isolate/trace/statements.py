@@ -8,6 +8,7 @@ whole file, is missing shows only where somebody else knew of it.
 from __future__ import annotations
 
 import os
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Optional
@@ -105,7 +106,9 @@ def _statement(kind: str, by: str, said: Any) -> Iterator[Statement]:
     if isinstance(said, dict) and isinstance(said.get("name"), str):
         sequence = said.get("sequence")
         number = sequence if isinstance(sequence, int) and not isinstance(sequence, bool) else None
-        yield Statement(kind, by, str(said.get("file_id", "")), said["name"], number, str(said.get("hash", "")))
+        # The same is said of a file many times; one text is enough.
+        file_id, name, digest = (sys.intern(str(said.get(key, ""))) for key in ("file_id", "name", "hash"))
+        yield Statement(kind, by, file_id, name, number, digest)
 
 
 def next_of(record: Mapping[str, Any], by: str) -> Iterator[Statement]:
@@ -119,8 +122,9 @@ def received(paths: Iterable[str]) -> Iterator[Statement]:
     """
     Read copies of records that were received elsewhere.
 
-    Each line is a record as the journal wrote it; what a receiver put around
-    it stays unread, and lines that are none are passed over.
+    Each line holds a record as the journal wrote it; what a receiver put
+    before it (a header of syslog) is not looked at, and lines without one are
+    passed over.
 
     Args:
         paths: Files, or directories of them.
@@ -133,7 +137,8 @@ def received(paths: Iterable[str]) -> Iterator[Statement]:
             try:
                 with open_plain(file) as f:
                     for line in lines_in(f):
-                        link = link_of(line.content)
+                        begin = max(0, line.content.find(b'{"@timestamp":"'))
+                        link = link_of(line.content[begin:])
                         if link is not None and link.true:
                             yield Statement("received", file, link.file_id, "", link.sequence, link.hash)
             except OSError as e:
@@ -167,13 +172,13 @@ class Known:
         """
         there = list(openings)
         ids = {opening.file_id for opening in there}
-        names = {os.path.basename(opening.file) for opening in there}
+        purged = {s.name for said in self._by_id.values() for s in said if s.kind == "purged"}
+        names = {os.path.basename(opening.file) for opening in there} | purged
         for file_id, said in self._by_id.items():
             if file_id not in ids and not any(s.kind == "purged" for s in said):
                 yield said
-        purged = {s.name for said in self._by_id.values() for s in said if s.kind == "purged"}
         for name, said in self._by_name.items():
-            if name not in names | purged and not any(s.kind == "purged" for s in said):
+            if name not in names and not any(s.kind == "purged" for s in said):
                 yield said
 
 

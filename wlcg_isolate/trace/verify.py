@@ -96,7 +96,8 @@ def verify(path: str, *, keys: Optional[Keys] = None, copies: Sequence[str] = ()
     findings: list[Finding] = []
     unreadable: list[tuple[str, str]] = []
     openings = list(_openings(files_of(path), findings, unreadable, whole=whole))
-    said = [*received(copies), *(s for opening in openings for s in opening.statements)]
+    taken = list(received(copies))
+    said = [*taken, *(s for opening in openings for s in opening.statements)]
     known = Known(said)
     files: list[FileReport] = []
     for opening in openings:
@@ -108,14 +109,14 @@ def verify(path: str, *, keys: Optional[Keys] = None, copies: Sequence[str] = ()
         said += examination.following
     findings += _replayed(openings)
     if whole and not partial:
-        findings += _missing(Known(said), openings)
+        findings += _missing(path, Known(said), openings)
 
     return Report(
         path=path,
         files=tuple(files),
         findings=tuple(findings),
         unreadable=tuple(unreadable),
-        compared=tuple(_compared(whole and not partial, keys, copies)),
+        compared=tuple(_compared(whole and not partial, keys, len(taken) if copies else None)),
     )
 
 
@@ -143,8 +144,12 @@ def _replayed(openings: Iterable[Opening]) -> Iterator[Finding]:
             yield Finding(kind="replayed", message=f"{', '.join(files)} have the same identity")
 
 
-def _missing(known: Known, openings: Sequence[Opening]) -> Iterator[Finding]:
+def _missing(path: str, known: Known, openings: Sequence[Opening]) -> Iterator[Finding]:
+    listed = {os.path.basename(opening.file) for opening in openings}
     for said in known.missing(openings):
+        # A pilot that writes meanwhile may have begun its next file.
+        if any(s.name and s.name not in listed and os.path.isfile(os.path.join(path, s.name)) for s in said):
+            continue
         name = next((s.name for s in said if s.name), f"with the identity {said[0].file_id}")
         held = max((s.sequence for s in said if s.sequence is not None), default=None)
         records = "" if held is None else f" and held record {held}"
@@ -157,10 +162,11 @@ def _who(said: Sequence[Statement]) -> str:
     return f"{said[0].by}{more}"
 
 
-def _compared(whole: bool, keys: Optional[Keys], copies: Sequence[str]) -> Iterator[str]:
+def _compared(whole: bool, keys: Optional[Keys], copies: Optional[int]) -> Iterator[str]:
     yield "each record with the hash that follows from the one before"
     if keys is not None:
         yield "the keyed digest of each record with the key that was given"
     if whole:
         yield "the files of the directory with what they say of each other"
-    yield from (f"the records with the copies in {path}" for path in copies)
+    if copies is not None:
+        yield f"the records with {copies} copies that were received"
