@@ -339,3 +339,22 @@ def test_fewer(held, wanted, expected, lost):
     actual, words = fewer(held, wanted, {})
 
     assert (expected, bool(lost)) == (actual, bool(words))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("trace_rotate_bytes", 100),
+        ("trace_rotate_bytes", True),
+        ("trace_checkpoint_records", 0),
+        ("trace_retention_days", 1.5),
+        ("trace_on_write_error", "ignore"),
+        ("trace_seal_public_key", "AAAA"),
+        ("trace_seal_public_key", "not base64"),
+        ("trace_seal_public_key", 7),
+    ],
+)
+def test_journal_values_are_checked(field, value):
+    """What a journal cannot work with is refused."""
+    with pytest.raises(PolicyError, match=field.replace("_", ".", 1)):
+        Policy(**{field: value})

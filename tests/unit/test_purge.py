@@ -67,19 +67,38 @@ def test_chain_stays_checkable(tmp_path):
 def test_purge_of_a_purge(tmp_path):
     """What an old purge removed is told again when its own record goes, as long as a file speaks of it."""
     gone = write(tmp_path)
-    first = purge(str(tmp_path), days=1, now=later(2))
+    # Its process lives, so it stays, and it names the file that goes.
     holder = write(tmp_path, close=False)
-    # The file that is still written stays, and names the record of the first purge.
+    first = purge(str(tmp_path), days=1, now=later(2))
     second = purge(str(tmp_path), days=1, now=later(2))
-    names = [
-        json.loads(line)["wlcg.journal.purged"]["name"] for line in _lines(second.record) if b"journal.purged" in line
-    ]
+    said = [json.loads(line).get("wlcg.journal.purged") for line in _lines(second.record)]
 
     assert [gone] == [os.path.basename(f.file) for f in first.removed]
     assert [os.path.basename(first.record)] == [os.path.basename(f.file) for f in second.removed]
-    assert os.path.basename(first.record) in names
-    assert {holder} == {os.path.basename(file) for file, _ in second.kept}
+    assert [gone, os.path.basename(first.record)] == [one["name"] for one in said if one]
+    assert [holder] == [os.path.basename(file) for file, _ in second.kept]
     assert (0, ["still-written"]) == kinds(tmp_path)
+
+
+def test_link_is_not_removed(tmp_path):
+    """A link under the name of a file of records stays, and so does what it leads to."""
+    other = tmp_path / "other"
+    name = write(other)
+    os.symlink(other / name, tmp_path / name)
+    done = purge(str(tmp_path), days=1, now=later(2))
+
+    assert [(str(tmp_path / name), "it is a link")] == list(done.kept)
+    assert (other / name).exists()
+
+
+@pytest.mark.parametrize("call", ["read", "unlink"])
+def test_purge_that_fails(tmp_path, mocker, call):
+    """What cannot be read or removed is an error."""
+    write(tmp_path)
+    where = "examine.open_plain" if call == "read" else "purge.os.unlink"
+    mocker.patch(f"wlcg_isolate.trace.{where}", side_effect=OSError(5, "Input/output error"))
+    with pytest.raises(TraceError, match="Input/output error"):
+        purge(str(tmp_path), days=1, now=later(2))
 
 
 def _lines(path):

@@ -635,3 +635,46 @@ def test_file_that_begins_meanwhile(rotated, mocker):
     report = verify(str(directory))
 
     assert (0, []) == (report.status, kinds(report))
+
+
+def test_writer_that_was_taken_for_dead(tmp_path, mocker):
+    """A pilot that another one could not see (a container's process ids) goes on: a remark, no failure."""
+    mocker.patch("wlcg_isolate.trace.ends._is_left", return_value=True)
+    first = Journal(str(tmp_path))
+    first.write(start(1))
+    Journal(str(tmp_path)).close()
+    first.write(start(2))
+    first.close()
+
+    assert (0, ["continued"]) == (verify(str(tmp_path)).status, kinds(verify(str(tmp_path))))
+
+
+def test_records_behind_the_end_of_a_file_that_was_followed(rotated):
+    """Who goes on in a file that another one follows is told by both."""
+    directory, names = rotated
+    lines = lines_of(directory / names[1])
+    link = link_of(lines[-1])
+    chain = Chain(link.alg, link.file_id, link.kid, link.sequence, link.epoch, "", None).after(link.hash)
+    put(directory / names[1], [*lines, chain.line(start(99).to_dict())[0]])
+
+    assert ["after-close", "contradicted", "still-written"] == kinds(verify(str(directory)))
+
+
+def test_checkpoint_at_another_place(write):
+    """A checkpoint says how many bytes were before it."""
+    path = write(3, checkpoint_records=2)
+    lines = lines_of(path)
+    lines[1] = lines[1].replace(b'"n":0', b'"n":1000')
+    put(path, relink(lines, 1))
+
+    assert ["contradicted"] == kinds(verify(path))
+
+
+def test_unknown_method(write):
+    """A file whose first record names another method is not taken for protected."""
+    path = write()
+    lines = lines_of(path)
+    lines[0] = lines[0].replace(b"sha256+hmac-sha256", b"none+hmac-sha256")
+    put(path, lines)
+
+    assert "altered" in kinds(verify(path))
