@@ -178,7 +178,7 @@ def _refused(
 ) -> Outcome:
     outcome = of_refusal(error, trace_id)
     # Where no record can be written, the refusal itself still stands.
-    journal = GuardedJournal(trace_dirs, attrs.evolve(policy or Policy(), trace_on_write_error="continue"))
+    journal = GuardedJournal(trace_dirs, policy or Policy(), needed=False)
     journal.write_after(TraceRecord.refused(error.problems, outcome, request))
     _events.emit("payload.refused", trace_id=trace_id, problems=[p.kind for p in error.problems])
 

@@ -29,26 +29,31 @@ class GuardedJournal:
     The journal of one payload's records, and what was lost of them.
     """
 
-    def __init__(self, directories: Iterable[str], policy: Policy) -> None:
+    def __init__(self, directories: Iterable[str], policy: Policy, *, needed: bool = True) -> None:
         """
         Find the journal, so that a payload that cannot have one is refused
         before anything is started.
+
+        Args:
+            directories: Where it may be, best first.
+
+            policy: What holds here.
+
+            needed: Whether policy is asked at all; what was refused already
+                cannot be refused again.
 
         Raises:
             TraceError: There is none, and policy wants one.
         """
         self._directories = tuple(directories)
         self._settings = JournalSettings.of(policy)
+        self._needed = needed and self._settings.on_write_error == "refuse"
         self._lost: list[str] = []
         try:
             journal_for(self._directories, self._settings)
         except TraceError:
             if self._needed:
                 raise
-
-    @property
-    def _needed(self) -> bool:
-        return self._settings.on_write_error == "refuse"
 
     def write(self, record: TraceRecord) -> None:
         """
