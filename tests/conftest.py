@@ -128,10 +128,11 @@ class CommandLine:
         )
 
     def records(self):
-        """Read all trace records in order."""
+        """Read all trace records in order, but for those about the journal itself."""
         lines = [line for file in sorted(self.trace_dir.glob("*.jsonl")) for line in file.read_text().splitlines()]
+        records = [json.loads(line) for line in lines]
 
-        return [json.loads(line) for line in lines]
+        return [record for record in records if not record["event.action"].startswith("log.")]
 
 
 def command_line_program():

@@ -15,14 +15,15 @@ import attrs
 from wlcg_isolate import _events, launch
 from wlcg_isolate._checks import NO_WORKDIR
 from wlcg_isolate._values import is_below, normal_path
-from wlcg_isolate.errors import IsolateError, PolicyError, TraceError
+from wlcg_isolate.errors import IsolateError, PolicyError
 from wlcg_isolate.host import trace_candidates
 from wlcg_isolate.outcome import Outcome, of_refusal
 from wlcg_isolate.plan import Plan, make_plan
 from wlcg_isolate.policy import Policy
 from wlcg_isolate.policy.settle import settle
 from wlcg_isolate.request import Request
-from wlcg_isolate.trace import Journal, TraceRecord, journal_for
+from wlcg_isolate.trace import TraceRecord
+from wlcg_isolate.trace.guard import GuardedJournal
 
 #: Called with the running payload, so that a caller can pass signals on.
 OnStart = Callable[[launch.Container], None]
@@ -58,7 +59,7 @@ def run_isolated(
     try:
         plan = make_plan(request, policy)
     except IsolateError as error:
-        return refuse(error, request, trace_places(request, policy))
+        return refuse(error, request, trace_places(request, policy), policy)
 
     return launch_plan(plan, on_start=on_start, cancelled=cancelled, **streams)
 
@@ -91,7 +92,7 @@ def launch_plan(
     Run a plan's payload and wait for its end, with its traces.
 
     ``payload.start`` is on disk before the payload's first instruction; when
-    it cannot be written, the payload is not started.
+    it cannot be written, the payload is not started, unless policy says so.
 
     Args:
         plan: The plan.
@@ -107,7 +108,7 @@ def launch_plan(
         What happened, a failed start included.
     """
     try:
-        journal = journal_for(plan.trace_dirs)
+        journal = GuardedJournal(plan.trace_dirs, plan.policy)
         container = launch.start(
             plan,
             on_ready=lambda process: journal.write(TraceRecord.started(plan, process)),
@@ -115,7 +116,7 @@ def launch_plan(
             **streams,
         )
     except IsolateError as error:
-        return _refused(error, plan.request, plan.trace_dirs, plan.trace_id)
+        return _refused(error, plan.request, plan.trace_dirs, plan.trace_id, plan.policy)
 
     _events.emit("payload.started", trace_id=plan.trace_id, pid=container.pid)
     try:
@@ -126,13 +127,18 @@ def launch_plan(
         container.kill()
         _write_end(journal, container, container.wait())
         raise
-    _write_end(journal, container, outcome)
+    outcome = _write_end(journal, container, outcome)
     _events.emit("payload.ended", trace_id=plan.trace_id, kind=outcome.kind, failed_by=outcome.failed_by)
 
     return outcome
 
 
-def refuse(error: IsolateError, request: Optional[Request], trace_dirs: Iterable[str]) -> Outcome:
+def refuse(
+    error: IsolateError,
+    request: Optional[Request],
+    trace_dirs: Iterable[str],
+    policy: Optional[Policy] = None,
+) -> Outcome:
     """
     Turn an error into the outcome of a payload that was never started, and
     record it where that is possible.
@@ -143,8 +149,10 @@ def refuse(error: IsolateError, request: Optional[Request], trace_dirs: Iterable
         request: What was asked, as far as it was understood.
 
         trace_dirs: Where the record may go, best first.
+
+        policy: What holds here, where it is known.
     """
-    return _refused(error, request, _out_of_sight(trace_dirs, request), str(uuid.uuid4()))
+    return _refused(error, request, _out_of_sight(trace_dirs, request), str(uuid.uuid4()), policy)
 
 
 def _out_of_sight(trace_dirs: Iterable[str], request: Optional[Request]) -> list[str]:
@@ -161,20 +169,24 @@ def _out_of_sight(trace_dirs: Iterable[str], request: Optional[Request]) -> list
     return [place for place in trace_dirs if not is_below(place, workdir)]
 
 
-def _refused(error: IsolateError, request: Optional[Request], trace_dirs: Iterable[str], trace_id: str) -> Outcome:
+def _refused(
+    error: IsolateError,
+    request: Optional[Request],
+    trace_dirs: Iterable[str],
+    trace_id: str,
+    policy: Optional[Policy],
+) -> Outcome:
     outcome = of_refusal(error, trace_id)
-    record = TraceRecord.refused(error.problems, outcome, request)
     # Where no record can be written, the refusal itself still stands.
-    with contextlib.suppress(TraceError):
-        journal_for(trace_dirs).write(record)
+    journal = GuardedJournal(trace_dirs, policy or Policy(), needed=False)
+    journal.write_after(TraceRecord.refused(error.problems, outcome, request))
     _events.emit("payload.refused", trace_id=trace_id, problems=[p.kind for p in error.problems])
 
-    return outcome
+    return journal.told(outcome)
 
 
-def _write_end(journal: Journal, container: launch.Container, outcome: Outcome) -> None:
-    try:
-        journal.write(TraceRecord.ended(container.plan, container.payload, outcome))
-    except TraceError as error:
-        # The payload has run; its result must not be lost with its record.
-        _events.emit("trace.lost", trace_id=container.plan.trace_id, reason=str(error))
+def _write_end(journal: GuardedJournal, container: launch.Container, outcome: Outcome) -> Outcome:
+    # The payload has run; its result must not be lost with its record.
+    journal.write_after(TraceRecord.ended(container.plan, container.payload, outcome))
+
+    return journal.told(outcome)

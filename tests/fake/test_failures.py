@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import signal
 import time
 
@@ -212,12 +213,26 @@ def test_record_that_cannot_be_written(fake, request_for, tmp_path, mocker):
 
 
 def test_end_record_that_cannot_be_written(fake, request_for, mocker):
-    """A payload's result is not lost with its end record."""
-    sync = mocker.patch("wlcg_isolate.trace.journal.os.fdatasync", side_effect=[None, OSError(28, "No space left")])
+    """A payload's result is not lost with its end record, and tells of it."""
+    full = OSError(28, "No space left")
+    sync = mocker.patch("wlcg_isolate.trace.file.os.fdatasync", side_effect=[None, None, full])
     outcome = run_isolated(request_for(fake(), "sh", "-c", "exit 3"), POLICY)
 
-    assert (True, 3) == (outcome.started, outcome.exit_code)
-    assert 2 == sync.call_count
+    assert (True, 3, "exit-nonzero") == (outcome.started, outcome.exit_code, outcome.kind)
+    assert 3 == sync.call_count
+    assert "warning: the record payload.end is lost: " in outcome.message
+    assert "No space left" in outcome.message
+
+
+def test_site_that_goes_on_without_records(fake, request_for, tmp_path, mocker):
+    """Where policy says so the payload runs without records, and its outcome tells of each."""
+    mocker.patch("wlcg_isolate.trace.file.os.fdatasync", side_effect=OSError(28, "No space left on device"))
+    policy = attrs.evolve(POLICY, trace_on_write_error="continue")
+    outcome = run_isolated(request_for(fake(), "sh", "-c", "exit 3"), policy)
+
+    assert (True, 3, "exit-nonzero") == (outcome.started, outcome.exit_code, outcome.kind)
+    assert ["payload.start", "payload.end"] == re.findall(r"warning: the record (\S+) is lost", outcome.message)
+    assert [] == os.listdir(tmp_path / "trace")
 
 
 def test_no_room_for_scratch(fake, request_for, tmp_path, mocker):

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from wlcg_isolate import Bind, PlanError, make_plan, run_isolated
+from wlcg_isolate.trace import read_records
 
 SHOW = "pwd; ls -d /evil; env | grep -v -e SHLVL -e WLCG_ISOLATE_ID -e ^_= | sort; exit 9"
 
@@ -144,9 +145,9 @@ def test_many_at_once(request_for, policy, tmp_path):
         thread.start()
     for thread in threads:
         thread.join()
-    lines = [line for file in (tmp_path / "trace").iterdir() for line in file.read_text().splitlines()]
+    records, _ = read_records(str(tmp_path / "trace"))
 
     assert {(t, i): (t * 4 + i, f"{t * 4 + i}\n", ["out"]) for t in range(8) for i in range(4)} == statuses
-    assert 64 == len([json.loads(line) for line in lines])
+    assert 64 == len(records)
     assert 1 >= len(set(os.listdir("/proc/self/fd")) - set(before)), "only the journal stays open"
     assert "" == Path(f"/proc/self/task/{os.getpid()}/children").read_text()

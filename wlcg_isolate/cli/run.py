@@ -16,6 +16,7 @@ from wlcg_isolate.launch import Container
 from wlcg_isolate.outcome import NOT_STARTED_STATUS
 from wlcg_isolate.request import Payload, Request
 from wlcg_isolate.run import refuse, run_isolated, trace_places
+from wlcg_isolate.trace import close_journals
 
 _EPILOG = f"""\
 Exit status: the payload's own; 128+N when signal N ended it; {NOT_STARTED_STATUS} when it never
@@ -54,10 +55,12 @@ def _main(argv: Sequence[str], signals: _Signals) -> int:
     if problems or parsed.request is None:
         asked = parsed.request or Request(payload=Payload(command=("unknown",)), trace_dir=_absolute(parsed.trace_dir))
         where = trace_places(asked, parsed.policy)
-        outcome = refuse(RequestError(problems), parsed.request, where)
+        outcome = refuse(RequestError(problems), parsed.request, where, parsed.policy)
     else:
         outcome = run_isolated(parsed.request, parsed.policy, on_start=signals.pass_on_to, cancelled=signals.fatal)
 
+    # The process ends without what Python does at its end.
+    close_journals()
     if file is not None:
         file.write(outcome)
     if not outcome.started:

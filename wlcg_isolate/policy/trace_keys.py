@@ -4,12 +4,15 @@ The keys of policy that are about trace records.
 
 from __future__ import annotations
 
+from typing import Optional
+
 import attrs
 
 from wlcg_isolate._values import as_tuple
-from wlcg_isolate.policy import checks
+from wlcg_isolate.policy import checks, trace_checks
 from wlcg_isolate.policy.isolation_keys import IsolationKeys
-from wlcg_isolate.policy.rules import SITE_MATTER, choice
+from wlcg_isolate.policy.journal import JournalSettings
+from wlcg_isolate.policy.rules import SITE_MATTER, SITE_ONLY, choice
 
 
 # Only `Policy` is made; methods made for this class would cost time at every import.
@@ -23,10 +26,41 @@ class TraceKeys(IsolationKeys):
             the first that the payload cannot see and that can be written.
             ``{state}`` stands for the XDG state directory of the user and
             ``{uid}`` for the user's number.
+
+        trace_rotate_bytes: Size at which a file of records is closed and the
+            next one begins.
+
+        trace_checkpoint_records: Records after which the journal adds a
+            checkpoint.
+
+        trace_retention_days: Age at which ``trace purge`` removes files of
+            records.  It warns below 90 and above 540.
+
+        trace_seal_public_key: Public key (X25519, base64) to which the first
+            key of each file is sealed, so that only the owner of the private
+            one can check what the records were sealed with.  Needs the extra
+            ``[crypto]``; without it files are not sealed, and say so.
+
+        trace_on_write_error: What becomes of a payload whose records cannot be
+            written: ``refuse`` does not start it, ``continue`` starts it and
+            warns in its outcome.
     """
 
     trace_directories: tuple[str, ...] = attrs.field(
         default=("{state}/wlcg_isolate/trace", "/var/tmp/wlcg_isolate.{uid}/trace"),
         converter=as_tuple,
         metadata=choice(checks.directories, layers=SITE_MATTER),
+    )
+    trace_rotate_bytes: int = attrs.field(
+        default=JournalSettings().rotate_bytes, metadata=choice(trace_checks.file_size, layers=SITE_MATTER)
+    )
+    trace_checkpoint_records: int = attrs.field(
+        default=JournalSettings().checkpoint_records, metadata=choice(trace_checks.count, layers=SITE_MATTER)
+    )
+    trace_retention_days: int = attrs.field(default=180, metadata=choice(trace_checks.count, layers=SITE_ONLY))
+    trace_seal_public_key: Optional[str] = attrs.field(
+        default=None, metadata=choice(trace_checks.public_key_or_none, layers=SITE_ONLY)
+    )
+    trace_on_write_error: str = attrs.field(
+        default="refuse", metadata=choice(trace_checks.write_error, layers=SITE_ONLY)
     )
