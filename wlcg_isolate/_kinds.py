@@ -103,6 +103,9 @@ KINDS: Mapping[str, Kind] = {
     "runtime-too-old": Kind("policy", _OTHER, "The container runtime lacks options that isolation needs."),
     "runtime-no-answer": Kind("policy", _OTHER, "A container runtime did not answer in time."),
     "trace-unwritable": Kind("policy", _OTHER, "The trace record cannot be written."),
+    "trace-undelivered": Kind(
+        "policy", _OTHER, "A receiver of trace records that policy requires has not taken the record in time."
+    ),
     # What the runtime showed when it was started.
     "user-namespaces-disabled": Kind("runtime", _OTHER, "The kernel refuses unprivileged user namespaces."),
     "user-namespaces-exhausted": Kind(
