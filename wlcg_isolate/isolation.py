@@ -18,7 +18,7 @@ import attrs
 
 from wlcg_isolate._values import as_tuple
 from wlcg_isolate.errors import Problem
-from wlcg_isolate.host.facts import HostFacts
+from wlcg_isolate.host.facts import HostFacts, config_of
 from wlcg_isolate.host.surrounding import CGROUP_ROOT, CGROUP_SIGN, FUSE, ROOTS_OWN
 from wlcg_isolate.policy import Policy
 
@@ -27,6 +27,7 @@ LESS: Mapping[str, str] = {
     "shared-pids": "it sees the pilot's processes",
     "nesting": "it may have containers of its own",
     "keyrings": "it may read the pilot's keys in the kernel",
+    "root-nesting": "root's own containers can change the node's cgroups",
     "root": "it has root's power in its container",
     "differences": "it runs though its container is not what was asked for",
     "unfiltered": "without the loader, nothing keeps it from user namespaces and keyrings",
@@ -192,7 +193,7 @@ def decide_isolation(
         on_difference=policy.isolation_on_difference,
         limits=Limits(**{field.name: getattr(policy, f"limits_{field.name}") for field in attrs.fields(Limits)}),
         shown=tuple(_shown(policy, facts, given, confined=confined)),
-        less=tuple(_less(policy, facts, pid=pid, powerful=root and not confined)),
+        less=tuple(_less(policy, facts, pid=pid, confined=confined)),
     ), list(_problems(policy, facts))
 
 
@@ -204,20 +205,21 @@ def _shown(policy: Policy, facts: HostFacts, given: Iterable[Shown], *, confined
     if confined:
         yield from (Shown(path, path) for path in ROOTS_OWN if path == "/proc/sys" or is_there(path))
         yield from given
-    elif is_there(CGROUP_SIGN):
+    elif is_there(CGROUP_SIGN) and config_of(facts.runtimes)[0].get("mount sys", ("yes",))[0] != "no":
         yield Shown(CGROUP_ROOT, CGROUP_ROOT)
     fuse = facts.paths.get(FUSE)
     if policy.isolation_nesting and fuse is not None and fuse.readable and fuse.writable:
         yield Shown(FUSE, FUSE, writable=True)
 
 
-def _less(policy: Policy, facts: HostFacts, *, pid: bool, powerful: bool) -> Iterator[str]:
+def _less(policy: Policy, facts: HostFacts, *, pid: bool, confined: bool) -> Iterator[str]:
     unfiltered = facts.loader_fault is not None
     words = {
         "shared-pids": not pid,
         "nesting": policy.isolation_nesting,
         "keyrings": policy.isolation_allow_keyrings,
-        "root": powerful,
+        "root-nesting": confined and policy.isolation_nesting,
+        "root": facts.uid == 0 and not confined,
         "differences": policy.isolation_on_difference == "warn",
         "unfiltered": unfiltered and not (policy.isolation_nesting and policy.isolation_allow_keyrings),
     }
@@ -258,7 +260,9 @@ def warnings(isolation: Isolation) -> Iterator[str]:
         yield "the pilot is root: its payloads are confined; run pilots as plain users"
     if isolation.powerful:
         yield "the pilot is root, and so are its payloads: their containers confine them hardly at all"
-    if isolation.nesting:
+    if "root-nesting" in isolation.less:
+        yield "the payload is root's and may have containers of its own, which can change the node's cgroups"
+    elif isolation.nesting:
         yield "the payload may have containers of its own, and with them user namespaces"
     if isolation.keyrings:
         yield "the payload can read what the pilot has in the kernel's keyrings"

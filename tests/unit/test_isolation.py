@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from wlcg_isolate import Bind, PlanError, Policy, PolicyError, make_plan
-from wlcg_isolate.host import PathFact
+from wlcg_isolate.host import PathFact, RuntimeFact
 from wlcg_isolate.isolation import CGROUP_ROOT, CGROUP_SIGN
 
 ROOT = {"uid": 0, "gid": 0}
@@ -96,15 +96,17 @@ def test_no_network(plan):
     assert ["--net", "--network", "none"] == words[words.index("--net") :][:3]
 
 
-@pytest.mark.parametrize(("uid", "option"), [(1000, []), (0, ["CAP_SETFCAP"])])
-def test_nesting(plan, uid, option):
+@pytest.mark.parametrize(
+    ("uid", "option", "less"), [(1000, [], ["nesting"]), (0, ["CAP_SETFCAP"], ["nesting", "root-nesting"])]
+)
+def test_nesting(plan, uid, option, less):
     """Containers in the container get what they need, and the plan says so."""
     made = plan(Policy(isolation_nesting=True), {"uid": uid, "paths": {"/dev/fuse": there("/dev/fuse")}})
 
     assert True is mounts(made)["/dev/fuse"]
     assert option == [word for before, word in zip(made.argv, made.argv[1:]) if before == "--add-caps"]
-    assert ["nesting"] == made.to_dict()["isolation"]["less"]
-    assert any("user namespaces" in warning for warning in made.warnings)
+    assert less == made.to_dict()["isolation"]["less"]
+    assert any("containers of its own" in warning for warning in made.warnings)
 
 
 def test_nesting_that_is_forbidden(plan):
@@ -132,12 +134,15 @@ def test_less(plan):
     assert ["keyrings", "differences"] == made.to_dict()["isolation"]["less"]
 
 
-@pytest.mark.parametrize("version", [1, 2])
-def test_cgroups_are_shown_read_only(plan, version):
+@pytest.mark.parametrize(("version", "sys"), [(1, "yes"), (2, "yes"), (2, "no")])
+def test_cgroups_are_shown_read_only(plan, version, sys):
     """Where cgroups can be delegated to the user, the payload cannot write there."""
-    given = {"paths": {CGROUP_SIGN: there(CGROUP_SIGN)} if version == 2 else {}}
+    runtime = RuntimeFact(
+        path="/usr/bin/apptainer", verdict="works", banner="apptainer version 1.4.5", config={"mount sys": (sys,)}
+    )
+    given = {"runtimes": [runtime], "paths": {CGROUP_SIGN: there(CGROUP_SIGN)} if version == 2 else {}}
 
-    assert ({CGROUP_ROOT: False} if version == 2 else {}) == {
+    assert ({CGROUP_ROOT: False} if (version, sys) == (2, "yes") else {}) == {
         path: w for path, w in mounts(plan(given=given)).items() if path == CGROUP_ROOT
     }
 
