@@ -9,7 +9,7 @@ from typing import Optional
 import attrs
 
 from wlcg_isolate._values import as_tuple
-from wlcg_isolate.policy import checks
+from wlcg_isolate.policy import checks, isolation_checks
 from wlcg_isolate.policy.image_keys import ImageKeys
 from wlcg_isolate.policy.rules import NODE_MATTER, allowed, choice, common, demanded, limit, smaller, stricter
 
@@ -83,19 +83,29 @@ class IsolationKeys(ImageKeys):
     """
 
     runtime_allow_shared_pids: bool = attrs.field(default=True, metadata=limit(allowed, checks.truth))
-    isolation_on_difference: str = attrs.field(default="refuse", metadata=limit(stricter, checks.on_difference))
-    isolation_root: str = attrs.field(default="confine", metadata=limit(stricter, checks.root))
-    isolation_network: str = attrs.field(default="host", metadata=limit(stricter, checks.network))
+    isolation_on_difference: str = attrs.field(
+        default="refuse", metadata=limit(stricter, isolation_checks.on_difference)
+    )
+    isolation_root: str = attrs.field(default="confine", metadata=limit(stricter, isolation_checks.root))
+    isolation_network: str = attrs.field(default="host", metadata=limit(stricter, isolation_checks.network))
     isolation_allow_nesting: bool = attrs.field(default=True, metadata=limit(allowed, checks.truth))
     isolation_nesting: bool = attrs.field(default=False, metadata=choice(checks.truth))
     isolation_allow_keyrings: bool = attrs.field(default=False, metadata=limit(allowed, checks.truth))
-    limits_memory_bytes: Optional[int] = attrs.field(default=None, metadata=limit(smaller, checks.count_or_none))
-    limits_processes: Optional[int] = attrs.field(default=None, metadata=limit(smaller, checks.count_or_none))
-    limits_cpus: Optional[float] = attrs.field(default=None, metadata=limit(smaller, checks.cpus_or_none))
-    limits_address_space_bytes: Optional[int] = attrs.field(default=None, metadata=limit(smaller, checks.count_or_none))
-    limits_file_bytes: Optional[int] = attrs.field(default=None, metadata=limit(smaller, checks.count_or_none))
-    limits_open_files: Optional[int] = attrs.field(default=None, metadata=limit(smaller, checks.count_or_none))
-    limits_core_bytes: Optional[int] = attrs.field(default=None, metadata=limit(smaller, checks.size_or_none))
+    limits_memory_bytes: Optional[int] = attrs.field(
+        default=None, metadata=limit(smaller, isolation_checks.count_or_none)
+    )
+    limits_processes: Optional[int] = attrs.field(default=None, metadata=limit(smaller, isolation_checks.count_or_none))
+    limits_cpus: Optional[float] = attrs.field(default=None, metadata=limit(smaller, isolation_checks.cpus_or_none))
+    limits_address_space_bytes: Optional[int] = attrs.field(
+        default=None, metadata=limit(smaller, isolation_checks.count_or_none)
+    )
+    limits_file_bytes: Optional[int] = attrs.field(
+        default=None, metadata=limit(smaller, isolation_checks.count_or_none)
+    )
+    limits_open_files: Optional[int] = attrs.field(
+        default=None, metadata=limit(smaller, isolation_checks.count_or_none)
+    )
+    limits_core_bytes: Optional[int] = attrs.field(default=None, metadata=limit(smaller, isolation_checks.size_or_none))
     limits_required: bool = attrs.field(default=True, metadata=limit(demanded, checks.truth))
     limits_cgroup: Optional[str] = attrs.field(default=None, metadata=choice(checks.path_or_none, layers=NODE_MATTER))
     gpu_allowed: tuple[str, ...] = attrs.field(
