@@ -26,7 +26,7 @@ GROUPS = (
     ("_families", "variables"),
     ("images",),
     ("host",),
-    ("runtime", "fitness", "environment", "binds", "credentials"),
+    ("runtime", "fitness", "environment", "binds", "credentials", "isolation"),
     ("_decisions", "_render", "_checks", "_static", "plan"),
     ("outcome",),
     ("launch",),
@@ -38,7 +38,7 @@ GROUPS = (
 RANK = {name: rank for rank, names in enumerate(GROUPS) for name in names}
 
 #: The members of this group may not import each other.
-STRANGERS = ("runtime", "fitness", "environment", "binds", "credentials")
+STRANGERS = ("runtime", "fitness", "environment", "binds", "credentials", "isolation")
 
 STARTS = ("posix_spawn", "posix_spawnp", "fork", "forkpty", "system", "popen")
 
