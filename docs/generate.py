@@ -7,11 +7,12 @@ stale.
 
 from __future__ import annotations
 
+import ast
 import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Union
 
 from wlcg_isolate._families import CLASSES, FAMILIES
 from wlcg_isolate._kinds import KINDS
@@ -154,6 +155,47 @@ Beside the sections a file has `version = 1` (required), `[lock]` (site only: ke
 """
 
 
+def attempts() -> str:
+    """
+    Write the page of what hostile payloads and images try.
+    """
+    lines = [_ATTEMPTS_HEAD]
+    for name in _ATTEMPT_FILES:
+        module = ast.parse((REDTEAM / f"test_{name}.py").read_text(encoding="utf-8"))
+        lines += ["", f"## {_one_line(module)}", "", "| attempt | what is tried |", "|---|---|"]
+        lines += [f"| {_words(test.name)} | {_one_line(test)} |" for test in _tests(module)]
+
+    return "\n".join([*lines, ""])
+
+
+def _tests(module: ast.Module) -> list[ast.FunctionDef]:
+    return [node for node in module.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")]
+
+
+def _words(name: str) -> str:
+    return name.partition("_")[2].replace("_", " ")
+
+
+def _one_line(node: Union[ast.Module, ast.FunctionDef]) -> str:
+    first = (ast.get_docstring(node) or "").partition("\n\n")[0]
+
+    return " ".join(first.split()).rstrip(".")
+
+
+REDTEAM = HERE.parent / "tests" / "runtime" / "redteam"
+
+#: In the order of the page; what is missing here is missed by a test.
+_ATTEMPT_FILES = ("pilot", "payloads", "escape", "survival", "forgery", "terminal", "images")
+
+_ATTEMPTS_HEAD = """\
+# Attempts
+
+What hostile payloads and images try in the tests (`tests/runtime/redteam`), with real Apptainer and real images, as root and as a plain user.
+Wherever that is possible the same attempt is made on the node as well, by the same user, where it has to succeed: one that fails in the container for a trivial reason proves nothing.
+What the tests hold open is listed in [what isolation means here](../explanation/what-isolation-means.md).
+This page is made by `docs/generate.py`."""
+
+
 def schema(make: Callable[[], dict[str, Any]]) -> str:
     """
     Write a JSON Schema.
@@ -163,6 +205,7 @@ def schema(make: Callable[[], dict[str, Any]]) -> str:
 
 PAGES: Mapping[Path, Callable[[], str]] = {
     HERE / "reference" / "journal.md": journal,
+    HERE / "reference" / "attempts.md": attempts,
     HERE / "reference" / "kinds.md": kinds,
     HERE / "reference" / "policy.md": policy,
     HERE / "reference" / "variables.md": variables,
