@@ -15,6 +15,7 @@ from wlcg_isolate.errors import IsolateError, RequestError
 from wlcg_isolate.host.dump import read
 from wlcg_isolate.outcome import NOT_STARTED_STATUS, of_refusal
 from wlcg_isolate.plan import Plan, make_plan
+from wlcg_isolate.remains import Start
 
 _EPILOG = f"""\
 Exit status: 0 when there is a plan, {NOT_STARTED_STATUS} when the payload would be refused.
@@ -53,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _print(plan: Plan, form: argparse.Namespace) -> None:
     if form.json:
-        print_json(plan.to_dict())
+        print_json({**plan.to_dict(), "start": Start.of(plan).to_dict()})
     elif form.shell:
         print(plan.shell())
     elif form.why is not None:
