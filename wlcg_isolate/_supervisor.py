@@ -63,6 +63,12 @@ give_up() {
     exit 125
 }
 
+refuse() {
+    rm -rf "$left"
+    mkdir "$left" && echo "$1" >"$left/refused" && echo 125 >"$left/end"
+    give_up "${1#* }"
+}
+
 tidy() {
     [ -e "$left/started" ] || cat "$scratch/words" >"$left/words"
     rm -rf "$scratch" 2>/dev/null || {
@@ -84,24 +90,29 @@ timer() {
 
 hung() {
     : >"$left/hung"
-    read -r run <"$left/runtime" && kill -KILL "$run"
+    read -r run <"$left/runtime" && kill_all
 }
 
 stop() {
     : >"$left/$1"
     kill -TERM "$payload"
     sleep "$grace"
-    [ -z "$init" ] || kill -KILL "$init"
-    kill -KILL "$run"
+    kill_all
+}
+
+kill_all() {
+    look_at_family
+    kill -KILL $family
 }
 
 # Find the process that wrote the marker among the runtime's descendants.
-find_payload() {
-    payload= init= todo=$run
+look_at_family() {
+    payload= init= family= todo=$run
     while [ -n "$todo" ]; do
         one=${todo%% *}
         todo=${todo#"$one"}
         todo=${todo# }
+        family="$family $one"
         last=
         while read -r key rest; do
             [ "$key" != NSpid: ] || last=${rest##*[!0-9]}
@@ -147,7 +158,7 @@ check_binds() {
 }
 
 check() {
-    find_payload
+    look_at_family
     if [ -z "$payload" ]; then
         why="isolation-incomplete the payload's process was not found below the runtime's"
         return
@@ -163,17 +174,21 @@ tell() {
     ticks=$(cat "/proc/$payload/stat")
     set -- ${ticks##*) }
     shift 19
-    printf '%s\n' "trace_id $id" "pid $payload" "inner_pid $inner" "init $init" "start_ticks $1" "namespaces$seen" >"$left/new" &&
+    printf '%s\n' "trace_id $id" "pid $payload" "inner_pid $inner" "init $init" >"$left/new" &&
+    printf '%s\n' "start_ticks $1" "namespaces$seen" >>"$left/new" &&
     mv "$left/new" "$left/started" ||
     why="trace-unwritable $left/started cannot be written"
 }
 
 release() {
     i=0
-    while eval "[ -n \"\${WLCG_ISOLATE_RELEASE_$i}\" ]"; do
-        eval "printf %s \"\${WLCG_ISOLATE_RELEASE_$i}\""
-        i=$((i + 1))
-    done >&3
+    {
+        while eval "[ -n \"\${WLCG_ISOLATE_RELEASE_$i}\" ]"; do
+            eval "printf %s \"\${WLCG_ISOLATE_RELEASE_$i}\""
+            i=$((i + 1))
+        done
+        echo
+    } >&3
     exec 3>&-
     read -r taken <&4 || why="runtime-killed the container was ended before the start"
 }
@@ -209,6 +224,7 @@ watch() {
         # Whoever waited for the runtime is gone.
         [ -n "$why" ] || stop lost
         while read -r _ <&4; do :; done
+        : >"$left/end"
         tidy
     fi
     kill -ALRM "$guard"
@@ -233,11 +249,19 @@ while [ "$1" != -- ]; do
 done
 shift
 [ -n "$left" ] || give_up 'no directory for trace records can be written'
-mkdir -m 700 "$scratch" || give_up "$scratch cannot be made"
+mkdir -m 700 "$scratch" 2>/dev/null || {
+    # What is there belongs to another start of the same plan, which may still run.
+    [ -e "$scratch" ] || refuse "workdir-not-writable $scratch cannot be made"
+    give_up "$scratch exists: this plan was started already"
+}
 rm -rf "$left"
-mkdir "$left" && mkdir -m 1777 "$scratch/tmp" "$scratch/var_tmp" && mkfifo "$left/ready" "$left/release" || {
+mkdir "$left" && mkfifo "$left/ready" "$left/release" || {
     rm -rf "$scratch"
-    give_up "$left or $scratch cannot be made"
+    give_up "$left cannot be made"
+}
+mkdir -m 1777 "$scratch/tmp" "$scratch/var_tmp" || {
+    rm -rf "$scratch"
+    refuse "workdir-not-writable $scratch cannot be made"
 }
 while [ "$1" != -- ]; do
     case $1 in
@@ -254,7 +278,9 @@ fi
 # A child of a child, so that the runtime finds no child that it did not make.
 (watch </dev/null >/dev/null 2>&1 &)
 [ -n "$stay" ] || start "$@"
-(start "$@")
+# The shell must not remark on how the runtime ended.
+exec 8>&2 2>/dev/null
+(exec 2>&8; start "$@")
 status=$?
 {
     echo "$status"
@@ -352,7 +378,7 @@ def release_text(plan: Plan) -> str:
     closes = " ".join(f"{fd}<&-" for fd in (RELEASE_FD, MARKER_FD, *WAITING_FDS))
     lines += [f"echo >&{MARKER_FD} || exit {NOT_RELEASED}", f"exec {moves} {closes}", 'exec "$@"']
 
-    return "; ".join(lines) + "\n"
+    return "; ".join(lines)
 
 
 def _seconds(value: float) -> str:

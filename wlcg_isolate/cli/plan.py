@@ -15,7 +15,6 @@ from wlcg_isolate.errors import IsolateError, RequestError
 from wlcg_isolate.host.dump import read
 from wlcg_isolate.outcome import NOT_STARTED_STATUS, of_refusal
 from wlcg_isolate.plan import Plan, make_plan
-from wlcg_isolate.remains import Start
 
 _EPILOG = f"""\
 Exit status: 0 when there is a plan, {NOT_STARTED_STATUS} when the payload would be refused.
@@ -54,6 +53,8 @@ def main(argv: Sequence[str]) -> int:
 
 def _print(plan: Plan, form: argparse.Namespace) -> None:
     if form.json:
+        from wlcg_isolate.remains import Start
+
         print_json({**plan.to_dict(), "start": Start.of(plan).to_dict()})
     elif form.shell:
         print(plan.shell())
