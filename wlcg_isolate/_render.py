@@ -70,6 +70,8 @@ def runtime_argv(plan: Plan, scratch: str) -> tuple[str, ...]:
     if plan.image.mount.endswith("unpack") and runtime.flavour == "apptainer":
         # SingularityCE does so by itself.
         options += ["--unsquash"]
+    if plan.registry_credentials is not None:
+        options += ["--authfile", plan.registry_credentials]
     options += [*plan.isolation.options, "--workdir", scratch, "--pwd", plan.home]
     for bind in plan.mounts:
         options += ["--mount", _mount_spec(bind.source, bind.place, writable=bind.writable)]

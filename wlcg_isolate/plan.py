@@ -81,6 +81,9 @@ class Plan:
 
         isolation: What surrounds the payload beside all this.
 
+        registry_credentials: File that the runtime reads when it pulls the
+            image, or None.
+
         grace: Seconds between TERM and KILL.
 
         start_deadline: Seconds that the runtime has for the start.
@@ -112,6 +115,7 @@ class Plan:
     timeout: Optional[float] = None
     runtime_environ: Mapping[str, str] = attrs.field(default=RUNTIME_ENVIRON, converter=as_mapping)
     isolation: Isolation = attrs.field(factory=Isolation)
+    registry_credentials: Optional[str] = None
     grace: float
     start_deadline: float
     warnings: tuple[str, ...] = ()
@@ -304,6 +308,8 @@ def make_plan(request: Request, policy: Policy, facts: Optional[HostFacts] = Non
     ]
     isolation, found = decide_isolation(policy, facts, files, pid=runtime is None or runtime.pid)
     problems += found
+    if image is not None and image.form == "uri" and runtime is not None:
+        problems += _checks.registry_problems(policy, facts, runtime, binds)
     if problems or runtime is None or image is None or workdir is None:
         raise PlanError(problems)
 
@@ -327,6 +333,7 @@ def make_plan(request: Request, policy: Policy, facts: Optional[HostFacts] = Non
         timeout=policy.payload_limit_seconds if request.timeout is None else request.timeout,
         runtime_environ=runtime_environ(runtime.prefix, policy),
         isolation=isolation,
+        registry_credentials=policy.image_registry_credentials if image.form == "uri" else None,
         grace=policy.payload_grace_seconds,
         start_deadline=policy.runtime_start_seconds,
         warnings=(
