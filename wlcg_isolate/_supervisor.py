@@ -208,26 +208,37 @@ watch() {
     esac
     [ -n "$why" ] || tell
     [ -n "$why" ] || release
-    kill -ALRM "$guard"
+    relax
     exec 3>&-
     if [ -n "$why" ]; then
         [ "$why" = - ] || printf '%s\n' "$why" >"$left/refused"
     elif [ -n "$limit" ]; then
-        timer "$limit" stop over 4<&- 9<&- &
+        timer "$limit" stop limit 4<&- 9<&- &
         guard=$!
     fi
     if [ -z "$stay" ]; then
-        while read -r _ <&4; do :; done
-        : >"$left/end"
-        tidy
+        finish
     elif ! read -r _ <&9; then
         # Whoever waited for the runtime is gone.
         [ -n "$why" ] || stop lost
-        while read -r _ <&4; do :; done
-        : >"$left/end"
-        tidy
+        finish
     fi
-    kill -ALRM "$guard"
+    relax
+}
+
+# The number of a timer that has ended may be somebody else's.
+relax() {
+    [ -z "$guard" ] || kill -ALRM "$guard"
+    guard=
+}
+
+# Wait until nothing of the container is left; what a payload may still write is of no interest.
+finish() {
+    cat <&4
+    relax
+    : >"$left/over"
+    tidy
+    : >"$left/end"
 }
 
 start() {
@@ -276,7 +287,10 @@ if [ -n "$stay" ]; then
     exec 9<>"$left/life"
 fi
 # A child of a child, so that the runtime finds no child that it did not make.
-(watch </dev/null >/dev/null 2>&1 &)
+(watch </dev/null >/dev/null 2>&1 &) || {
+    rm -rf "$scratch"
+    refuse 'runtime-failed no process can watch the start'
+}
 [ -n "$stay" ] || start "$@"
 # The shell must not remark on how the runtime ended.
 exec 8>&2 2>/dev/null

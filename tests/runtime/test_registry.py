@@ -14,6 +14,7 @@ import os
 import stat
 import tarfile
 import threading
+import typing
 from pathlib import Path
 
 import attrs
@@ -25,20 +26,17 @@ USER, PASSWORD = "robot", "hunter2-registry"
 BASIC = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 
 #: What pilots and users set for the runtime today; none of it may reach it.
-VARIABLES = {
-    name: PASSWORD
-    for name in (
-        "APPTAINER_DOCKER_USERNAME APPTAINER_DOCKER_PASSWORD SINGULARITY_DOCKER_USERNAME SINGULARITY_DOCKER_PASSWORD "
-        "DOCKER_USERNAME DOCKER_PASSWORD DOCKER_HOST REGISTRY_AUTH_FILE APPTAINER_AUTHFILE SINGULARITY_AUTHFILE "
-        "APPTAINER_ENCRYPTION_PASSPHRASE SINGULARITY_ENCRYPTION_PASSPHRASE APPTAINER_DOCKER_LOGIN"
-    ).split()
-}
+VARIABLES = (
+    "APPTAINER_DOCKER_USERNAME APPTAINER_DOCKER_PASSWORD SINGULARITY_DOCKER_USERNAME SINGULARITY_DOCKER_PASSWORD "
+    "DOCKER_USERNAME DOCKER_PASSWORD DOCKER_HOST REGISTRY_AUTH_FILE APPTAINER_AUTHFILE SINGULARITY_AUTHFILE "
+    "APPTAINER_ENCRYPTION_PASSPHRASE SINGULARITY_ENCRYPTION_PASSPHRASE APPTAINER_DOCKER_LOGIN"
+).split()
 
 
 class Registry(http.server.BaseHTTPRequestHandler):
     """As much of a registry as a pull needs, for one user."""
 
-    contents = {}
+    contents: typing.ClassVar = {}
 
     def do_GET(self):
         """Give what is asked for to whoever knows the password."""
@@ -125,8 +123,8 @@ def watched(tmp_path, runtime):
 
 def test_pull_with_credentials(request_for, registry, watched, tmp_path, monkeypatch):
     """The runtime reads them from a file; no argument list, no environment and no record ever holds them."""
-    for name, value in VARIABLES.items():
-        monkeypatch.setenv(name, value)
+    for name in VARIABLES:
+        monkeypatch.setenv(name, PASSWORD)
     file = tmp_path / "registry.json"
     file.write_text(json.dumps({"auths": {registry: {"auth": BASIC}}}))
     file.chmod(0o600)

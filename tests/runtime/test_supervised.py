@@ -16,7 +16,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from wlcg_isolate import Bind, classify, make_plan, outcome_of, run_isolated
+from wlcg_isolate import Bind, Policy, _supervisor, classify, make_plan, outcome_of, run_isolated
 
 ODD = "x $(id) `q` \"'\\ *\n~ ;"
 SHOW = 'pwd; env | grep -v -e SHLVL -e ^_= | sort; cat; for word; do echo "<$word>"; done; echo e >&2; exit 9'
@@ -72,8 +72,8 @@ def test_line_in_every_shell(request_for, policy, busybox, text, status):
     line = text.format(plan.shell())
     seen = {}
     for name, shell in (("dash", ["dash", "-c"]), ("bash", ["bash", "-c"]), ("ash", [busybox, "sh", "-c"])):
-        # Twice, since pilots try again.
-        for environ in (dict(os.environ), _hostile()):
+        # Bash takes most from its environment; the line is run twice there, since pilots try again.
+        for environ in (dict(os.environ), _hostile()) if name == "bash" else (_hostile(),):
             done = subprocess.run(
                 [shutil.which(shell[0]), *shell[1:], line], input=b"in\n", capture_output=True, check=False, env=environ
             )
@@ -108,6 +108,26 @@ def _records(place):
     texts = [file.read_text() for file in (place / "trace").glob("*.jsonl")]
 
     return [json.loads(line) for text in texts for line in text.splitlines()]
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash", "ash"])
+@pytest.mark.parametrize("stay", [False, True], ids=["command", "line"])
+def test_every_shell_as_the_nodes(request_for, policy, busybox, tmp_path, shell, stay):
+    """Whatever the node has as its /bin/sh, the program is understood, also at its ends."""
+    words = {"dash": ["dash"], "bash": ["bash", "--posix"], "ash": [busybox, "sh"]}[shell]
+    seen = []
+    for text, more in (("cat; exit 9", {}), ("trap '' TERM; sleep 60 & wait", {"timeout": 0.3}), ("kill -9 $$", {})):
+        plan = make_plan(request_for("sh", "-c", text, **more), Policy(payload_grace_seconds=0.2))
+        command = _supervisor.supervised(plan, stay=stay)
+        done = subprocess.run(
+            [*words, *command.argv[1:]], env=command.environ, input=b"in", capture_output=True, check=False
+        )
+        outcome = outcome_of(plan, done.returncode)
+        seen.append((outcome.kind, outcome.status, done.stdout, done.stderr))
+        assert [] == os.listdir(tmp_path / "work")
+
+    assert [("exit-nonzero", 9, b"in", b""), ("ended-by-signal", 137, b"", b"")] == seen[::2]
+    assert ("time-limit", b"", b"") == (seen[1][0], *seen[1][2:])
 
 
 def test_records(request_for, policy, tmp_path):
@@ -237,7 +257,7 @@ def test_runtime_that_drops(request_for, policy, wrapped, tmp_path, text, kind, 
     (tmp_path / "data").mkdir()
     request = request_for("touch", "/srv/ran", binds=(Bind(source=str(tmp_path / "data"), target="/mnt"),))
     text = f'{text}; for i in "${{!args[@]}}"; do [ -n "${{args[i]}}" ] || unset "args[i]"; done'
-    done, outcome = supervised(wrapped(make_plan(request, policy), text))
+    _, outcome = supervised(wrapped(make_plan(request, policy), text))
 
     assert (False, kind) == (outcome.started, outcome.kind), outcome.message
     assert words in outcome.message

@@ -118,7 +118,7 @@ LEFT = [
     ({**STARTED, "end": ""}, 139, (True, "ended-by-signal", None, 11)),
     ({**STARTED, "end": ""}, 128, (True, "exit-nonzero", 128, None)),
     ({**STARTED, "end": ""}, -9, (True, "runtime-lost", None, 9)),
-    ({**STARTED, "end": "143\n", "over": ""}, None, (True, "time-limit", None, 15)),
+    ({**STARTED, "end": "143\n", "limit": ""}, None, (True, "time-limit", None, 15)),
     ({**STARTED, "end": "", "lost": ""}, -15, (True, "stopped", None, None)),
     ({**STARTED, "end": "125\n", "refused": "image-changed it was\n"}, None, (False, "image-changed", None, None)),
     ({"end": "125\n", "refused": "nonsense it was\n"}, None, (False, "runtime-killed", None, None)),

@@ -34,7 +34,7 @@ def judge(start: Start, seen: Seen) -> Outcome:
     status = None if signal else seen.status
     usage = Usage(wall_seconds=round(seen.wall, 6), cpu_seconds=round(seen.cpu, 6), max_rss_bytes=0)
     more: dict[str, Any] = {"trace_id": start.trace_id, "usage": usage}
-    if "over" in seen.flags:
+    if "limit" in seen.flags:
         limit = f"stopped after its time limit of {start.timeout or 0:g} s"
         return of_kind("time-limit", limit, started=True, exit_code=status, signal=signal, **more)
     if "lost" in seen.flags:

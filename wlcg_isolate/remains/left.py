@@ -131,7 +131,7 @@ def see(left: int, exit_code: Optional[int]) -> Seen:
     if code is None:
         raise invalid("the exit status of the process that was started is needed", origin="--exit-code")
     started = dict(line.partition(" ")[::2] for line in (read(left, "started") or "").splitlines())
-    begin, over = _time_of(left, "started"), _time_of(left, "end") or time.time()
+    begin, over = _time_of(left, "started"), _time_of(left, "over") or _time_of(left, "end") or time.time()
 
     return Seen(
         started=started,
