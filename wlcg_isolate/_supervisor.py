@@ -121,22 +121,37 @@ look_at_family() {
             [ "$last" != "$inner" ] || payload=${payload:-$one}
             [ "$last" != 1 ] || init=${init:-$one}
         fi
-        for kid in $(cat "/proc/$one"/task/*/children); do
-            todo="$todo${todo:+ }$kid"
+        for list in "/proc/$one"/task/*/children; do
+            # It ends without a newline.
+            read -r kids <"$list"
+            for kid in $kids; do
+                todo="$todo${todo:+ }$kid"
+            done
         done
     done
 }
 
-check_namespaces() {
-    seen=
+# One process for all of them: /proc/NUMBER/ns/NAME leads to an inode of the namespace.
+namespaces_of() {
+    set -- "$1"
     for name in $apart; do
-        theirs=$(readlink "/proc/$payload/ns/$name")
-        if [ -z "$theirs" ] || [ "$theirs" = "$(readlink "/proc/self/ns/$name")" ]; then
+        set -- "$@" "/proc/$1/ns/$name"
+    done
+    shift
+    stat -Lc %i "$@"
+}
+
+check_namespaces() {
+    seen= left_of_ours=$ours
+    set -- $(namespaces_of "$payload")
+    for name in $apart; do
+        if [ -z "$1" ] || [ "$1" = "${left_of_ours%% *}" ]; then
             why="isolation-incomplete the container has no $name namespace of its own"
             return
         fi
-        theirs=${theirs#*:?}
-        seen="$seen $name ${theirs%]}"
+        seen="$seen $name $1"
+        left_of_ours=${left_of_ours#* }
+        shift
     done
 }
 
@@ -171,7 +186,7 @@ check() {
 }
 
 tell() {
-    ticks=$(cat "/proc/$payload/stat")
+    read -r ticks <"/proc/$payload/stat"
     set -- ${ticks##*) }
     shift 19
     printf '%s\n' "trace_id $id" "pid $payload" "inner_pid $inner" "init $init" >"$left/new" &&
@@ -197,8 +212,10 @@ watch() {
     trap '' HUP INT QUIT TERM USR1 USR2 PIPE
     [ -z "$stay" ] || exec 9<"$left/life"
     exec 4<"$left/ready" 3>"$left/release"
+    rm -f "$left/ready" "$left/release" "$left/life"
     timer "$deadline" hung 3>&- 4<&- 9<&- &
     guard=$!
+    ours=$(echo $(namespaces_of self))
     inner= why=
     read -r inner <&4
     read -r run <"$left/runtime"
@@ -243,17 +260,18 @@ finish() {
 
 start() {
     exec 4>"$left/ready" 3<"$left/release"
-    sh -c 'echo "$PPID"' >"$left/runtime"
-    rm -f "$left/ready" "$left/release" "$left/life"
+    read -r own _ </proc/self/stat
+    echo "$own" >"$left/runtime"
     umask "$mask"
     exec 8<&- 9<&-
     exec env -i "$@" 5<&0 6>&1 7>&2 </dev/null >"$scratch/words" 2>&1
 }
 
-left=
+left= uid=$(id -u)
 while [ "$1" != -- ]; do
-    place=$1/.starts-$(id -u)
-    if [ -z "$left" ] && mkdir -p "$place" 2>/dev/null && [ -O "$place" ] && [ -w "$place" ]; then
+    place=$1/.starts-$uid
+    [ -n "$left" ] || [ -O "$place" ] || mkdir -p "$place" 2>/dev/null
+    if [ -z "$left" ] && [ -O "$place" ] && [ -w "$place" ]; then
         left=$place/$id
     fi
     shift
@@ -265,8 +283,8 @@ mkdir -m 700 "$scratch" 2>/dev/null || {
     [ -e "$scratch" ] || refuse "workdir-not-writable $scratch cannot be made"
     give_up "$scratch exists: this plan was started already"
 }
-rm -rf "$left"
-mkdir "$left" && mkfifo "$left/ready" "$left/release" || {
+[ ! -e "$left" ] || rm -rf "$left"
+mkdir "$left" && mkfifo "$left/ready" "$left/release" "$left/life" || {
     rm -rf "$scratch"
     give_up "$left cannot be made"
 }
@@ -282,10 +300,7 @@ while [ "$1" != -- ]; do
     shift 2
 done
 shift
-if [ -n "$stay" ]; then
-    mkfifo "$left/life"
-    exec 9<>"$left/life"
-fi
+[ -z "$stay" ] || exec 9<>"$left/life"
 # A child of a child, so that the runtime finds no child that it did not make.
 (watch </dev/null >/dev/null 2>&1 &) || {
     rm -rf "$scratch"
