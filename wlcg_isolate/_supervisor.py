@@ -122,7 +122,8 @@ look_at_family() {
             [ "$last" != 1 ] || init=${init:-$one}
         fi
         for list in "/proc/$one"/task/*/children; do
-            # It ends without a newline.
+            kids=
+            # It ends without a newline, and is gone with its process.
             read -r kids <"$list"
             for kid in $kids; do
                 todo="$todo${todo:+ }$kid"
@@ -286,7 +287,7 @@ mkdir -m 700 "$scratch" 2>/dev/null || {
 [ ! -e "$left" ] || rm -rf "$left"
 mkdir "$left" && mkfifo "$left/ready" "$left/release" "$left/life" || {
     rm -rf "$scratch"
-    give_up "$left cannot be made"
+    refuse "trace-unwritable $left cannot be made"
 }
 mkdir -m 1777 "$scratch/tmp" "$scratch/var_tmp" || {
     rm -rf "$scratch"

@@ -5,8 +5,10 @@ real containers.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -362,3 +364,80 @@ def test_guess_without_marker(request_for, policy):
     _, outcome = supervised(plan)
 
     assert (False, True) == (classify(bare.returncode, bare.stderr).started, outcome.started)
+
+
+SIGNS = [*map(chr, range(1, 128)), "\u00e4", "\u20ac", "\U0001f600"]
+
+
+def _check_any_text(make, policy, busybox, seed, count):
+    """Hand random texts over through each shell, and compare what arrives."""
+    chance = random.Random(seed)
+    shells = (["sh", "-c"], ["bash", "-c"], [busybox, "sh", "-c"])
+    for i in range(count):
+        texts = ["".join(chance.choices(SIGNS, k=chance.randrange(40))) for _ in range(8)]
+        request = make(
+            "sh", "-c", 'printf "%s\\0" "$@" "$A" "$B"', "sh", *texts[:6], env={"A": texts[6], "B": texts[7]}
+        )
+        plan = make_plan(request, policy)
+        done = subprocess.run([*shells[i % 3], plan.shell()], stdout=subprocess.PIPE, check=False)
+
+        assert texts == done.stdout.decode().split("\0")[:-1], (seed, i)
+        assert "success" == outcome_of(plan).kind
+
+
+def test_any_text(request_for, policy, busybox):
+    """Whatever signs arguments and values hold, they arrive."""
+    _check_any_text(request_for, policy, busybox, 1, 6)
+
+
+@pytest.mark.soak
+def test_any_text_at_length(request_for, policy, busybox):
+    """Whatever signs arguments and values hold, they arrive, many times over."""
+    _check_any_text(request_for, policy, busybox, 2, 400)
+
+
+def _check_many(request_for, policy, tmp_path, count):
+    """Start many at once, end some with KILL, and look at all that they leave."""
+    plans, processes = [], []
+    for i in range(count):
+        place = tmp_path / f"work-{i}"
+        place.mkdir()
+        text = f"echo > runs; exit {i % 120}" if i % 4 else "echo > runs; sleep 60"
+        plans.append(make_plan(request_for("sh", "-c", text, workdir=place), policy))
+    for plan in plans:
+        command = plan.supervised
+        processes.append(subprocess.Popen(command.argv, env=command.environ, start_new_session=True))
+    for i in range(0, count, 4):
+        _until((tmp_path / f"work-{i}" / "runs").exists)
+        processes[i].kill()
+    outcomes = [outcome_of(plan, process.wait()) for plan, process in zip(plans, processes)]
+    left = {i: os.listdir(tmp_path / f"work-{i}") for i in range(count)}
+    marks = [plan.trace_id.encode() for plan in plans]
+    _until(lambda: not any(mark in text for text in _command_lines() for mark in marks))
+
+    expected = [("exit-nonzero" if i % 120 else "success") if i % 4 else "runtime-lost" for i in range(count)]
+    assert expected == [outcome.kind for outcome in outcomes]
+    assert [i % 120 if i % 4 else None for i in range(count)] == [outcome.exit_code for outcome in outcomes]
+    assert {i: ["runs"] for i in range(count)} == left
+    assert not any(mark in text for text in _command_lines() for mark in marks)
+    assert 2 * count == len(_records(tmp_path))
+
+
+def _command_lines():
+    texts = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            texts.append((entry / "cmdline").read_bytes())
+
+    return texts
+
+
+def test_many_at_once(request_for, policy, tmp_path):
+    """Many at once: every outcome right, every record there, no process and no directory left."""
+    _check_many(request_for, policy, tmp_path, 12)
+
+
+@pytest.mark.soak
+def test_very_many_at_once(request_for, policy, tmp_path):
+    """Two hundred and fifty-six at once: every outcome right, nothing left."""
+    _check_many(request_for, policy, tmp_path, 256)

@@ -35,6 +35,18 @@ def test_program():
         assert 0 == subprocess.run([shell, "-n", "-c", PROGRAM], check=False).returncode
 
 
+def test_process_that_vanishes():
+    """The search for the payload ends also when a process goes while it is looked at."""
+    text = PROGRAM[PROGRAM.index("look_at_family() {") : PROGRAM.index("namespaces_of() {")]
+    for shell in ("sh", "bash"):
+        done = subprocess.run(
+            [shell, "-c", f'kids=999999999 run=999999999 inner=5; {text} look_at_family; echo "<$payload$init>"'],
+            check=True, timeout=10, capture_output=True,
+        )  # fmt: skip
+
+        assert b"<>\n" == done.stdout
+
+
 def test_command(plan, present):
     """What a plan decides is in arguments and variables; the runtime's call is at the end."""
     made = plan("tool", "a b", timeout=1.5, binds=[Bind(source="/cvmfs", target="/tmp/a b\n")])
