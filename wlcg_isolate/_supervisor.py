@@ -33,8 +33,19 @@ if TYPE_CHECKING:
     from wlcg_isolate.binds import BindDecision
     from wlcg_isolate.plan import Plan
 
-#: What waits in the container.  ``exit`` is reached only when nobody releases it.
-WAITING_SHELL = ("/bin/sh", "-c", f'echo "$$" >&{MARKER_FD}; . /proc/self/fd/{RELEASE_FD}; exit {NOT_RELEASED}')
+#: What waits in the container.  It reads its one line from the descriptor that
+#: it has: opening a named pipe again would wait for a writer who may have gone.
+#: ``exit`` is reached when nobody releases it, or the line is cut short.
+WAITING_SHELL = (
+    "/bin/sh",
+    "-c",
+    f'echo "$$" >&{MARKER_FD}; IFS= read -r wlcg_isolate_line <&{RELEASE_FD} && eval "$wlcg_isolate_line"; '
+    f"exit {NOT_RELEASED}",
+)
+
+#: How the line spells a newline, which is in single quotes wherever it is.
+_NEWLINE = """'"$wlcg_isolate_newline"'"""
+_SET_NEWLINE = "wlcg_isolate_newline=$(printf '\\n.'); wlcg_isolate_newline=${wlcg_isolate_newline%.}"
 
 #: Directory for what is left, below a directory of trace records; each user's
 #: own, as several may share those.
@@ -397,7 +408,7 @@ def shell_line(plan: Plan) -> str:
 
 def release_text(plan: Plan) -> str:
     """
-    Write what turns the waiting shell into the payload.
+    Write the line that turns the waiting shell into the payload.
     """
     # The runtime starts elsewhere when the caller's directory is gone (1.4.5).
     lines = [f"cd {shlex.quote(plan.home)} || exit {NOT_RELEASED}", _render.tidy_text(plan).rstrip("; ")]
@@ -408,7 +419,7 @@ def release_text(plan: Plan) -> str:
     closes = " ".join(f"{fd}<&-" for fd in (RELEASE_FD, MARKER_FD, *WAITING_FDS))
     lines += [f"echo >&{MARKER_FD} || exit {NOT_RELEASED}", f"exec {moves} {closes}", 'exec "$@"']
 
-    return "; ".join(lines)
+    return f"{_SET_NEWLINE}; " + "; ".join(lines).replace("\n", _NEWLINE)
 
 
 def _seconds(value: float) -> str:

@@ -125,8 +125,9 @@ def test_shell_line_is_exact(plan):
     made = plan("tool", *ODD, env={"ODD": "".join(ODD)})
     release = next(word for word in shlex.split(made.shell()) if word.startswith("WLCG_ISOLATE_RELEASE_0="))
 
-    assert f"; export ODD={shlex.quote(''.join(ODD))}; " in release
-    assert f"; set -- {shlex.join(['tool', *ODD])}; " in release
+    newline = """'"$wlcg_isolate_newline"'"""
+    assert f"; export ODD={shlex.quote(''.join(ODD))}; ".replace("\n", newline) in release
+    assert f"; set -- {shlex.join(['tool', *ODD])}; ".replace("\n", newline) in release
 
 
 def test_starter(plan):

@@ -13,7 +13,7 @@ import attrs
 import pytest
 
 from wlcg_isolate import Bind, Outcome, Policy, RequestError, Start, make_plan, outcome_of
-from wlcg_isolate._supervisor import PROGRAM, release_text, supervised
+from wlcg_isolate._supervisor import PROGRAM, WAITING_SHELL, release_text, supervised
 
 SECRET = "hunter2-secret"
 
@@ -58,7 +58,7 @@ def test_command(plan, present):
     assert {"rw:/srv", "ro:/cvmfs", "ro:/tmp/a\\040b\\012"} == set(first[9].split())
     assert (*made.trace_dirs, "--", "directory", f"{made.scratch}/tmp/a b\n", "--") == rest[:5]
     assert made.runtime.path == rest[9]
-    assert ("/image", "/bin/sh", "-c", 'echo "$$" >&4; . /proc/self/fd/3; exit 125') == rest[-4:]
+    assert ("/image", *WAITING_SHELL) == rest[-4:]
 
 
 def test_line_is_the_command(plan):
@@ -80,6 +80,19 @@ def test_long_release(plan):
 
     assert release_text(made) == "".join(chunks)
     assert 131_072 > max(len(chunk.encode()) for chunk in chunks)
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash"])
+def test_release_that_is_cut_short(plan, shell):
+    """A part of a release starts nothing; the whole of it is one line, whatever the values hold."""
+    made = plan("echo", "a\n'b", env={"A": "x\n\ny\n"})
+    text = release_text(made).replace("cd /srv", "cd /")
+    for end, status in ((text[: len(text) // 2], 125), (text, 125), (text + "\n", 0)):
+        script = f"exec 4>/dev/null 5</dev/null 6>&1 7>&1; {WAITING_SHELL[2].replace('<&3', '')}"
+        done = subprocess.run([shell, "-c", script], input=end.encode(), capture_output=True, check=False)
+        assert (status, b"" if status else b"a\n'b\n") == (done.returncode, done.stdout)
+
+    assert "\n" not in text
 
 
 def test_no_secret_in_arguments(plan):

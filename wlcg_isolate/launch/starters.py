@@ -22,7 +22,6 @@ from collections.abc import Mapping
 from typing import Optional, Union
 
 from wlcg_isolate import _render
-from wlcg_isolate._supervisor import WAITING_SHELL
 from wlcg_isolate._values import IDENTIFIER
 from wlcg_isolate.host.loader import LOADER_FD, PATH, open_loader
 from wlcg_isolate.launch.inherited import Environ, last_descriptor
@@ -118,7 +117,8 @@ class Shell:
     """
 
     name = "shell"
-    command = WAITING_SHELL
+    #: ``exit`` is reached only when the host has gone away.
+    command = ("/bin/sh", "-c", f'echo "$$" >&{MARKER_FD}; . /proc/self/fd/{RELEASE_FD}; exit {NOT_RELEASED}')
     descriptors: Mapping[int, int] = {}
     assumed: Optional[Environ] = dict.fromkeys((name.encode() for name in _render.RUNTIME_ADDS), b"")
 
