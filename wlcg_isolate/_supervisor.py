@@ -36,12 +36,11 @@ if TYPE_CHECKING:
 #: What waits in the container.  It reads its one line from the descriptor that
 #: it has: opening a named pipe again would wait for a writer who may have gone.
 #: ``exit`` is reached when nobody releases it, or the line is cut short.
-WAITING_SHELL = (
-    "/bin/sh",
-    "-c",
+_WAIT = (
     f'echo "$$" >&{MARKER_FD}; IFS= read -r wlcg_isolate_line <&{RELEASE_FD} && eval "$wlcg_isolate_line"; '
-    f"exit {NOT_RELEASED}",
+    f"exit {NOT_RELEASED}"
 )
+WAITING_SHELL = ("/bin/sh", "-c", _WAIT)
 
 #: How the line spells a newline, which is in single quotes wherever it is.
 _NEWLINE = """'"$wlcg_isolate_newline"'"""
