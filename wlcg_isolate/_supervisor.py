@@ -240,6 +240,8 @@ watch() {
     exec 3>&-
     if [ -n "$why" ]; then
         [ "$why" = - ] || printf '%s\n' "$why" >"$left/refused"
+        timer "$grace" kill_all 4<&- 9<&- &
+        guard=$!
     elif [ -n "$limit" ]; then
         timer "$limit" stop limit 4<&- 9<&- &
         guard=$!
