@@ -378,6 +378,7 @@ def supervised(plan: Plan, *, stay: bool = False) -> Supervised:
     """
     runtime, image = plan.runtime, plan.image
     apart = ["mnt", "ipc", *(["pid"] if runtime.pid else []), *(["user"] if runtime.mode == "userns" else [])]
+    apart += ["net"] if plan.isolation.network == "none" else []
     argv = ["/bin/sh", "-c", PROGRAM, "wlcg-isolate", plan.trace_id, plan.scratch, "stay" if stay else ""]
     argv += ["" if plan.timeout is None else _seconds(plan.timeout), _seconds(plan.grace)]
     argv += [_seconds(plan.start_deadline), " ".join(apart), image.resolved_path, _identity(plan), _promises(plan)]

@@ -11,8 +11,7 @@ from wlcg_isolate import Bind, PlanError, Policy, make_plan
 from wlcg_isolate.host import PathFact
 
 PLAN_KEYS = (
-    "trace_id argv environ supervised runtime image starter workdir isolation gpus timeout binds environment "
-    "warnings"
+    "trace_id argv environ supervised runtime image starter workdir isolation gpus timeout binds environment warnings"
 ).split()
 
 SECRET = "hunter2-secret"
