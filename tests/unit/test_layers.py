@@ -27,11 +27,11 @@ GROUPS = (
     ("images",),
     ("host",),
     ("runtime", "fitness", "environment", "binds", "credentials", "isolation"),
-    ("_decisions", "_render", "_checks", "_static", "plan"),
+    ("_decisions", "_render", "_supervisor", "_checks", "_static", "plan"),
     ("outcome",),
     ("launch",),
     ("trace",),
-    ("run",),
+    ("run", "remains"),
     # The package itself loads everything on first use, so it counts as the top.
     ("cli", "__main__", "__init__"),
 )
