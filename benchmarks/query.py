@@ -60,7 +60,7 @@ _STARTS = {
     "wlcg_image_digest_value": "sha256('i' || (n % 40))",
     "bind_sources": "['/cvmfs', '/scratch/pilot' || p || '/' || n]",
     "cvmfs_revisions": "['atlas.cern.ch@' || (n // 20000)]",
-    "extra": "'{\"wlcg.isolation.binds\":[{\"source\":\"/cvmfs\",\"target\":\"/cvmfs\",\"writable\":false},{\"source\":\"/scratch/' || n || '\",\"target\":\"/srv\",\"writable\":true}],\"wlcg.isolation.environment\":{\"PATH\":\"path\",\"HOME\":\"home\"}}'",
+    "extra": '\'{"wlcg.isolation.binds":[{"source":"/cvmfs","target":"/cvmfs","writable":false},{"source":"/scratch/\' || n || \'","target":"/srv","writable":true}],"wlcg.isolation.environment":{"PATH":"path","HOME":"home"}}\'',
 }
 _ENDS = {
     "process_pid": _STARTS["process_pid"],
@@ -89,7 +89,11 @@ def make(directory: Path, records: int) -> None:
             f"FROM (SELECT range AS n FROM range({first}, {last}))"
         )
         rows = " UNION ALL ".join(
-            [_rows("payload.start", "began", _STARTS), _rows("payload.running", "began + 300000", {}), _rows("payload.end", "began + took", _ENDS)]
+            [
+                _rows("payload.start", "began", _STARTS),
+                _rows("payload.running", "began + 300000", {}),
+                _rows("payload.end", "began + took", _ENDS),
+            ]
         )
         name = f"{_name(connection, day)}"
         place = directory / f"day={name}" / "site=CERN-PROD"
@@ -109,7 +113,7 @@ def _name(connection: Any, day: int) -> str:
 def _rows(action: str, moment: str, made: dict[str, str]) -> str:
     known = {
         "event_action": f"'{action}'",
-        "event_id": f"CAST(uuid() AS VARCHAR)",
+        "event_id": "CAST(uuid() AS VARCHAR)",
         "container_id": "CAST(md5_number('c' || n)::UUID AS VARCHAR)",
         "payload_id": "CAST(md5_number('c' || n)::UUID AS VARCHAR)",
         "host_name": "'wn' || lpad(CAST(h AS VARCHAR), 4, '0') || '.example.org'",
@@ -145,14 +149,15 @@ _FIND = "found = len(find([sys.argv[1]], Question({})).payloads)"
 
 QUESTIONS = {
     "one column": "found = duckdb.sql(f\"SELECT count(DISTINCT wlcg_job_id) FROM read_parquet('{sys.argv[1]}/*/*/records.parquet', "
-    "hive_partitioning = false)\").fetchall()[0][0]",
+    'hive_partitioning = false)").fetchall()[0][0]',
     "host at time": _FIND.format(f"hosts=['wn0042.example.org'], since={_NOON}, until={_NOON}"),
     "host and pid at time": _FIND.format(f"hosts=['wn0042.example.org'], pids=[10007], since={_NOON}, until={_NOON}"),
     "user over 30 days": _MAKE + _FIND.format(f"users=[User(hashes=[user])], since={_MONTH}"),
     "user over 90 days": _MAKE + _FIND.format("users=[User(hashes=[user])]"),
     "job": _FIND.format("jobs=['6000000123']"),
     "batch job": _FIND.format("batch_jobs=['ce01.example.org#77.0#1767225600']"),
-    "image, a day": "import hashlib\n" + _FIND.format(f"images=[hashlib.sha256(b'i7').hexdigest()], since={_NOON}, until={_NOON}"),
+    "image, a day": "import hashlib\n"
+    + _FIND.format(f"images=[hashlib.sha256(b'i7').hexdigest()], since={_NOON}, until={_NOON}"),
     "path": _FIND.format("paths=['/scratch/pilot77/463/file']"),
     "users of an hour": f"with engine_for([sys.argv[1]]) as e: found = len(sightings(e, Question(since={_NOON}, until={_NOON}+3600*10**6), 'user.hash'))",
 }

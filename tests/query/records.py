@@ -63,7 +63,13 @@ class Site:
         self.lives[trace_id] = (host, moment, None)
         if dice.random() < 0.9:
             end = self._head("payload.end", ended, trace_id, host)
-            end.update({"process.pid": start["process.pid"], "process.exit_code": dice.choice([0, 0, 1]), "wlcg.usage.cpu_seconds": 0.5})
+            end.update(
+                {
+                    "process.pid": start["process.pid"],
+                    "process.exit_code": dice.choice([0, 0, 1]),
+                    "wlcg.usage.cpu_seconds": 0.5,
+                }
+            )
             self.records.append(end)
             self.lives[trace_id] = (host, moment, ended)
 

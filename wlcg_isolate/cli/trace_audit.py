@@ -30,7 +30,12 @@ def main(argv: Sequence[str]) -> int:
     parser = ask_parser("audit", text, _EPILOG)
     parser.add_argument("--seed", metavar="N", type=int, help="choose the same payload again")
     parser.add_argument("--count", metavar="N", type=int, default=1, help="how many payloads to look at (default: 1)")
-    parser.add_argument("--batch-jobs", dest="batch_list", metavar="FILE", help="what condor_history -json, sacct --parsable2 or a CSV lists")
+    parser.add_argument(
+        "--batch-jobs",
+        dest="batch_list",
+        metavar="FILE",
+        help="what condor_history -json, sacct --parsable2 or a CSV lists",
+    )
     parser.add_argument("--json", action="store_true", help="as JSON")
     options = parser.parse_args(argv)
     try:

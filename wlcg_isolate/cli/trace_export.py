@@ -33,7 +33,13 @@ def main(argv: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--trace-dir", metavar="DIR", action="append", default=[], help="directory, file or pattern of records (repeatable; default: as for run)")
+    parser.add_argument(
+        "--trace-dir",
+        metavar="DIR",
+        action="append",
+        default=[],
+        help="directory, file or pattern of records (repeatable; default: as for run)",
+    )
     parser.add_argument("--parquet", metavar="DIR", required=True, help="where to")
     parser.add_argument("--site-name", metavar="SITE", default="unknown", help="site of records that name none")
     parser.add_argument("--keep-days", metavar="N", type=int, help="remove days of DIR that are older")
@@ -53,7 +59,8 @@ def main(argv: Sequence[str]) -> int:
     if options.json:
         print_json(attrs.asdict(done))
     else:
-        print(f"{done.read} records read, {done.new} of them new; {len(done.files)} days written, {len(done.removed)} removed")
+        print(f"{done.read} records read, {done.new} of them new")
+        print(f"{len(done.files)} files written, {len(done.removed)} days removed")
     report("\n".join(done.remarks))
 
     return 0

@@ -27,14 +27,30 @@ def main(argv: Sequence[str]) -> int:
     """
     parser = ask_parser("find", "Find payloads by what a responder knows.", _EPILOG)
     ways = parser.add_argument_group("instead of looking for records").add_mutually_exclusive_group()
-    ways.add_argument("--alive", metavar="PID", type=int, help="the payload of this process of this node, or of its parents")
-    ways.add_argument("--shared-with", metavar="ID", help="who was on the node at the same time as this payload, or later in its pilot")
+    ways.add_argument(
+        "--alive", metavar="PID", type=int, help="the payload of this process of this node, or of its parents"
+    )
+    ways.add_argument(
+        "--shared-with",
+        metavar="ID",
+        help="who was on the node at the same time as this payload, or later in its pilot",
+    )
     shown = parser.add_argument_group("what is shown")
     shown.add_argument("--json", action="store_true", help="as a JSON list of payloads")
     shown.add_argument("--full", action="store_true", help="with all records of each payload (for --json)")
-    shown.add_argument("--seen", metavar="KEY", help="when each value of a key, such as user.name, was first and last seen")
-    shown.add_argument("--bursts", metavar="N/SECONDS", type=burst, help="where N payloads or more were refused in so short a time")
-    shown.add_argument("--timeline", metavar="FILE.html", nargs="?", const="-", help="as a picture: in the terminal, or as a page in a file")
+    shown.add_argument(
+        "--seen", metavar="KEY", help="when each value of a key, such as user.name, was first and last seen"
+    )
+    shown.add_argument(
+        "--bursts", metavar="N/SECONDS", type=burst, help="where N payloads or more were refused in so short a time"
+    )
+    shown.add_argument(
+        "--timeline",
+        metavar="FILE.html",
+        nargs="?",
+        const="-",
+        help="as a picture: in the terminal, or as a page in a file",
+    )
     options = parser.parse_args(argv)
     try:
         found, remarks = _found(options)
@@ -58,8 +74,8 @@ def _found(options: argparse.Namespace) -> tuple[list[dict[str, Any]], list[str]
         if options.alive is not None:
             found = payloads_of_process(engine, options.alive)
         elif options.shared_with is not None:
-            (first, *_) = payloads_of(engine.records(Question(trace_ids=[options.shared_with]))) or [None]
-            found = [] if first is None else neighbours(engine, first, question)
+            meant = payloads_of(engine.records(Question(trace_ids=(options.shared_with,))))
+            found = [other for one in meant for other in neighbours(engine, one, question)]
         elif options.seen is not None:
             found = sightings(engine, question, options.seen)
         else:

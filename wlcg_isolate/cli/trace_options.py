@@ -51,24 +51,77 @@ def ask_parser(name: str, description: str, epilog: str) -> argparse.ArgumentPar
     add_sources(parser)
     time = parser.add_argument_group("when")
     time.add_argument("--at", metavar="TIME", type=_typed(_moment), help="payloads that were there at this time")
-    time.add_argument("--since", metavar="TIME", type=_typed(_moment), help="payloads that were there at this time or later")
-    time.add_argument("--until", metavar="TIME", type=_typed(_moment), help="payloads that were there at this time or before")
-    time.add_argument("--started-after", metavar="TIME", type=_typed(_moment), help="payloads that started after this time, such as a ban's")
-    time.add_argument("--skew", metavar="SECONDS", type=_typed(_seconds), default=0, help="by how much clocks may differ (default: 0)")
-    time.add_argument("--lookback", metavar="DAYS", type=_typed(_seconds), default=10, help="the longest life of a payload (default: 10)")
+    time.add_argument(
+        "--since", metavar="TIME", type=_typed(_moment), help="payloads that were there at this time or later"
+    )
+    time.add_argument(
+        "--until", metavar="TIME", type=_typed(_moment), help="payloads that were there at this time or before"
+    )
+    time.add_argument(
+        "--started-after",
+        metavar="TIME",
+        type=_typed(_moment),
+        help="payloads that started after this time, such as a ban's",
+    )
+    time.add_argument(
+        "--skew", metavar="SECONDS", type=_typed(_seconds), default=0, help="by how much clocks may differ (default: 0)"
+    )
+    time.add_argument(
+        "--lookback",
+        metavar="DAYS",
+        type=_typed(_seconds),
+        default=10,
+        help="the longest life of a payload (default: 10)",
+    )
     which = parser.add_argument_group("which")
     for option, (field, value, text) in _LISTS.items():
         which.add_argument(option, dest=field, metavar=value, action="append", default=[], help=text)
-    which.add_argument("--pid", dest="pids", metavar="N", type=int, action="append", default=[], help="the payload's process, as recorded")
-    which.add_argument("--namespace", dest="namespaces", metavar="[KIND:]INODE", type=_typed(_namespace), action="append", default=[], help="a namespace, as pid:[4026532001]")
-    which.add_argument("--inode", dest="inodes", metavar="DEV:INODE", type=_typed(_pair), action="append", default=[], help="the working directory")
+    which.add_argument(
+        "--pid",
+        dest="pids",
+        metavar="N",
+        type=int,
+        action="append",
+        default=[],
+        help="the payload's process, as recorded",
+    )
+    which.add_argument(
+        "--namespace",
+        dest="namespaces",
+        metavar="[KIND:]INODE",
+        type=_typed(_namespace),
+        action="append",
+        default=[],
+        help="a namespace, as pid:[4026532001]",
+    )
+    which.add_argument(
+        "--inode",
+        dest="inodes",
+        metavar="DEV:INODE",
+        type=_typed(_pair),
+        action="append",
+        default=[],
+        help="the working directory",
+    )
     which.add_argument("--refused", action="store_true", help="only what was not started")
     user = parser.add_argument_group("whose")
     user.add_argument("--user-dn", metavar="DN", help="the user's name, in any notation")
     user.add_argument("--user-sub", metavar="SUB", help="subject of the user's token")
     user.add_argument("--user-iss", metavar="ISS", help="its issuer")
-    user.add_argument("--user-hash", metavar="HASH", action="append", default=[], help="the user, as records in the mode hashed have it")
-    user.add_argument("--user-key", metavar="FILE", action="append", default=[], help="the site's key of those hashes, to find a user in them")
+    user.add_argument(
+        "--user-hash",
+        metavar="HASH",
+        action="append",
+        default=[],
+        help="the user, as records in the mode hashed have it",
+    )
+    user.add_argument(
+        "--user-key",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="the site's key of those hashes, to find a user in them",
+    )
 
     return parser
 
@@ -77,8 +130,19 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
     """
     Add what says where records are.
     """
-    parser.add_argument("--trace-dir", metavar="DIR", action="append", default=[], help="directory, file or pattern of records (repeatable; default: as for run)")
-    parser.add_argument("--engine", choices=("auto", "plain", "duckdb", "spark"), default="auto", help="what searches (default: DuckDB where it is installed)")
+    parser.add_argument(
+        "--trace-dir",
+        metavar="DIR",
+        action="append",
+        default=[],
+        help="directory, file or pattern of records (repeatable; default: as for run)",
+    )
+    parser.add_argument(
+        "--engine",
+        choices=("auto", "plain", "duckdb", "spark"),
+        default="auto",
+        help="what searches (default: DuckDB where it is installed)",
+    )
 
 
 def question_of(options: argparse.Namespace) -> Any:
@@ -114,7 +178,9 @@ def _users(options: argparse.Namespace) -> Sequence[Any]:
     named = (options.user_dn, options.user_sub, options.user_iss)
     if all(value is None for value in named) and not options.user_hash:
         if options.user_key:
-            raise _usage("--user-key", "a key alone names no user", "name one with --user-dn, or --user-sub and --user-iss")
+            raise _usage(
+                "--user-key", "a key alone names no user", "name one with --user-dn, or --user-sub and --user-iss"
+            )
         return ()
     from wlcg_isolate.trace.query.users import user_of
 

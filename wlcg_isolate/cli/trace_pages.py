@@ -38,7 +38,7 @@ def payload_table(payloads: Sequence[dict[str, Any]]) -> str:
         return "no payload was found"
     rows = [_HEAD, *map(_row, payloads)]
     room = width() if sys.stdout.isatty() else 0
-    lines = table([tuple(_short(printable(cell), _CELL) for cell in row[:-1]) + (row[-1],) for row in rows]).split("\n")
+    lines = table([(*(_short(printable(cell), _CELL) for cell in row[:-1]), row[-1]) for row in rows]).split("\n")
 
     return "\n".join(_short(line, room) if room else line for line in lines)
 

@@ -51,14 +51,14 @@ def _ways(boot: str, pid: int) -> Iterator[tuple[str, Question]]:
         ticks = start_ticks(number)
         if ticks is not None:
             process = Process(boot_id=boot, pid=number, start_ticks=ticks)
-            yield "process" if number == pid else "ancestor", Question(boots=[boot], processes=[process])
+            yield "process" if number == pid else "ancestor", Question(boots=(boot,), processes=(process,))
     theirs, ours = namespaces(pid), namespaces()
     for kind in _OWN:
         if kind in theirs and theirs[kind] != ours.get(kind):
-            yield "namespace", Question(boots=[boot], namespaces=[(kind, theirs[kind])])
+            yield "namespace", Question(boots=(boot,), namespaces=((kind, theirs[kind]),))
     said = marker(pid)
     if said:
-        yield "marker", Question(trace_ids=[said])
+        yield "marker", Question(trace_ids=(said,))
 
 
 def still_there(payload: Payload) -> Optional[bool]:
@@ -69,4 +69,4 @@ def still_there(payload: Payload) -> Optional[bool]:
     if payload["host.boot.id"] != boot_id() or payload["process.pid"] is None:
         return None
 
-    return start_ticks(payload["process.pid"]) == payload["wlcg.process.start_ticks"]
+    return bool(start_ticks(payload["process.pid"]) == payload["wlcg.process.start_ticks"])

@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Optional, Protocol
 
 import attrs
 
@@ -18,7 +18,7 @@ from wlcg_isolate.trace.query.payloads import Payload, payloads_of
 from wlcg_isolate.trace.query.plain import Plain
 from wlcg_isolate.trace.query.question import Question
 from wlcg_isolate.trace.query.rows import Row
-from wlcg_isolate.trace.query.times import shown
+from wlcg_isolate.trace.query.times import recorded, shown
 
 ENGINES = ("auto", "plain", "duckdb", "spark")
 
@@ -91,13 +91,11 @@ def neighbours(engine: Engine, payload: Payload, question: Question) -> list[Pay
 
         question: Its skew and lookback count.
     """
-    from wlcg_isolate.trace.query.times import recorded
-
     since = recorded(payload["started"] or payload["last_seen"])
     until = recorded(payload["ended"]) if payload["ended"] else None
     asked = Question(
-        hosts=[payload["host.name"]] if payload["host.name"] else (),
-        boots=[payload["host.boot.id"]] if payload["host.boot.id"] else (),
+        hosts=_given(payload["host.name"]),
+        boots=_given(payload["host.boot.id"]),
         since=since,
         until=until,
         skew=question.skew,
@@ -105,10 +103,16 @@ def neighbours(engine: Engine, payload: Payload, question: Question) -> list[Pay
     )
     rows = engine.records(asked)
     if payload["wlcg.pilot.id"]:
-        later = Question(pilots=[payload["wlcg.pilot.id"]], since=since, skew=question.skew, lookback=question.lookback)
+        later = Question(
+            pilots=_given(payload["wlcg.pilot.id"]), since=since, skew=question.skew, lookback=question.lookback
+        )
         rows += engine.records(later)
 
     return [one for one in payloads_of(rows) if one["trace_id"] != payload["trace_id"]]
+
+
+def _given(value: Optional[str]) -> tuple[str, ...]:
+    return (value,) if value else ()
 
 
 def sightings(engine: Engine, question: Question, key: str) -> list[dict[str, Any]]:
@@ -128,10 +132,12 @@ def sightings(engine: Engine, question: Question, key: str) -> list[dict[str, An
     column = KEYS.get(key)
     if column is None or column.kind not in ("text", "int"):
         known = ", ".join(k for k, c in KEYS.items() if c.kind in ("text", "int"))
-        raise TraceError([Problem(kind="usage", message=f"there is no key {key!r}", origin="--seen", advice=f"name one of {known}")])
+        raise TraceError(
+            [Problem(kind="usage", message=f"there is no key {key!r}", origin="--seen", advice=f"name one of {known}")]
+        )
     names = ("value", "first_seen", "last_seen", "payloads", "refused")
     found = [dict(zip(names, values)) for values in engine.seen(question, column.name)]
-    for one in sorted(found, key=lambda s: (s["first_seen"], str(s["value"]))):
+    for one in found:
         one["first_seen"], one["last_seen"] = shown(one["first_seen"]), shown(one["last_seen"])
 
     return sorted(found, key=lambda s: (s["first_seen"], str(s["value"])))
@@ -158,4 +164,3 @@ def engine_for(places: Iterable[str], name: str = "auto") -> Iterator[Engine]:
 
         with Duck(files) as duck:
             yield duck
-

@@ -103,15 +103,15 @@ def _lookups(payload: Payload, question: Question) -> Iterable[tuple[str, Questi
     if user is not None:
         yield "owner", Question(users=[user], **when)
     if payload["wlcg.job.id"] is not None:
-        yield "activity", Question(jobs=[payload["wlcg.job.id"]], **when)
+        yield "activity", Question(jobs=(payload["wlcg.job.id"],), **when)
     if payload["host.name"] is not None:
-        yield "node", Question(hosts=[payload["host.name"]], **when)
+        yield "node", Question(hosts=(payload["host.name"],), **when)
 
 
 def _user(payload: Payload) -> Optional[User]:
     if payload["user.name"] is not None:
-        return User(names=[payload["user.name"]])
-    hashes = [payload[key] for key in ("user.hash", "wlcg.token.sub_hash") if payload[key] is not None]
+        return User(names=(payload["user.name"],))
+    hashes = tuple(payload[key] for key in ("user.hash", "wlcg.token.sub_hash") if payload[key] is not None)
     if hashes:
         return User(hashes=hashes)
     if payload["wlcg.token.sub"] is None:

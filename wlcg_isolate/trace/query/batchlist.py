@@ -81,7 +81,7 @@ def _job(row: Any) -> Optional[BatchJob]:
         return BatchJob(ids=(str(row),))
     if not isinstance(row, Mapping):
         msg = f"{row!r:.40} is no job"
-        raise ValueError(msg)
+        raise ValueError(msg)  # noqa: TRY004 - all that can be wrong with a list is one class to the caller
     ids = [str(row[name]) for name in (*_GLOBAL, *_LOCAL) if row.get(name) not in (None, "")]
     if row.get("ClusterId") is not None:
         ids.append(f"{row['ClusterId']}.{row.get('ProcId', 0)}")
@@ -91,7 +91,9 @@ def _job(row: Any) -> Optional[BatchJob]:
     host = next((str(row[name]) for name in _HOSTS if row.get(name)), None)
 
     # HTCondor names the slot, too: slot1_3@wn042.
-    return BatchJob(ids=tuple(dict.fromkeys(ids)), host=None if host is None else host.rpartition("@")[2]) if ids else None
+    return (
+        BatchJob(ids=tuple(dict.fromkeys(ids)), host=None if host is None else host.rpartition("@")[2]) if ids else None
+    )
 
 
 def _problem(path: str, reason: str) -> TraceError:

@@ -142,8 +142,7 @@ KEYS = {(c.name if c.kind == "each" else c.fields[0]): c for c in FACTS if c.sho
 
 #: Records of these events are about a payload.
 PAYLOAD_EVENTS = tuple(
-    "payload." + word
-    for word in "authorised authz refused start running suspend resume kill killed end".split()
+    "payload." + word for word in "authorised authz refused start running suspend resume kill killed end".split()
 )
 
 #: They say that a payload is over.

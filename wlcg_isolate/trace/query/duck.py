@@ -62,7 +62,7 @@ def connect() -> tuple[Any, str]:
             ]
         ) from e
     place = tempfile.mkdtemp(prefix="wlcg-isolate-query-")
-    settings = {
+    settings: dict[str, Any] = {
         "autoinstall_known_extensions": "false",
         "autoload_known_extensions": "false",
         "temp_directory": place,
@@ -141,9 +141,7 @@ class Duck:
             good = tuple(file for file in parquet if self._readable(file))
             return self._with(good, text, values, "union_by_name = true, ")
 
-    def _with(
-        self, parquet: Sequence[str], text: str, values: dict[str, Any], how: str = ""
-    ) -> list[tuple[Any, ...]]:
+    def _with(self, parquet: Sequence[str], text: str, values: dict[str, Any], how: str = "") -> list[tuple[Any, ...]]:
         source = f"SELECT {', '.join(_NAMES)} FROM lines"
         if parquet:
             values = {**values, "parquet": list(parquet)}
@@ -154,7 +152,7 @@ class Duck:
             source += f" UNION ALL SELECT {_CAST} FROM {table}"
         # A view takes no parameters, a step of the statement does.
         steps = f"WITH records AS ({source})"
-        text = f"{steps}, {text[len('WITH '):]}" if text.startswith("WITH ") else f"{steps} {text}"
+        text = f"{steps}, {text[len('WITH ') :]}" if text.startswith("WITH ") else f"{steps} {text}"
 
         return list(self._connection.execute(text, values).fetchall())
 
@@ -164,13 +162,12 @@ class Duck:
         """
         checks = ", ".join(f"count({name})" for name in _NAMES)
         table = (
-            f"SELECT * FROM ({_EMPTY}) UNION ALL BY NAME "
-            "SELECT * FROM read_parquet($file, hive_partitioning = false)"
+            f"SELECT * FROM ({_EMPTY}) UNION ALL BY NAME SELECT * FROM read_parquet($file, hive_partitioning = false)"
         )
         text = f"SELECT {checks} FROM (SELECT {_CAST} FROM ({table}))"
         try:
             self._connection.execute(text, {"file": [file]}).fetchall()
-        except Exception as e:  # noqa: BLE001 - as above
+        except Exception as e:
             remark = f"{file}: cannot be read: {str(e).splitlines()[0]}"
             if remark not in self.remarks:
                 self.remarks.append(remark)
@@ -210,7 +207,7 @@ def _load(connection: Any, files: list[str], site: str) -> set[str]:
         try:
             connection.execute(text, {"files": left, "site": site})
             break
-        except Exception as e:  # noqa: BLE001 - DuckDB has no class for what may be wrong with a file
+        except Exception as e:
             connection.execute("DELETE FROM lines")
             named = {file for file in left if f'"{file}"' in str(e)}
             # A message that names none: nothing is known of any of them.

@@ -34,7 +34,7 @@ _NAMES = ", ".join(name for name, _ in ALL)
 GROUP = 40_960
 
 #: What a record of a payload does not say of its user, another one of that day does.
-_OWNED = f"SELECT * REPLACE (coalesce(nullif(owner, ''), max(owner) OVER (PARTITION BY payload_id)) AS owner) FROM "
+_OWNED = "SELECT * REPLACE (coalesce(nullif(owner, ''), max(owner) OVER (PARTITION BY payload_id)) AS owner) FROM"
 
 #: Name of each of the two files to the order of its rows.
 ORDERS = {BY_USER: "owner, time, event_id", BY_NODE: "host_name, time, event_id"}
@@ -142,7 +142,9 @@ def _partition(connection: Any, directory: str, day: str, site: str) -> tuple[in
     connection.execute(f"CREATE OR REPLACE TEMP TABLE fresh AS {fresh}", values)
     ((count,),) = connection.execute("SELECT count(*) FROM fresh").fetchall()
     if count:
-        old = f" UNION ALL SELECT {_NAMES} FROM read_parquet($old, hive_partitioning = false)" if "old" in values else ""
+        old = (
+            f" UNION ALL SELECT {_NAMES} FROM read_parquet($old, hive_partitioning = false)" if "old" in values else ""
+        )
         rows = f"{_OWNED} (SELECT {_NAMES} FROM fresh{old})"
         given = {name: value for name, value in values.items() if name == "old"}
         # The one by node comes last: it tells what is there.

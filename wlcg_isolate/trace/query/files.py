@@ -85,8 +85,12 @@ def _below(path: str) -> list[str]:
     walk = os.walk(path, onerror=_raise)
 
     return sorted(
-        os.path.join(folder, name) for folder, _, names in walk for name in names if name.endswith((".jsonl", ".parquet"))
-        and not name.startswith(".") and not (name == BY_USER and BY_NODE in names)
+        os.path.join(folder, name)
+        for folder, _, names in walk
+        for name in names
+        if name.endswith((".jsonl", ".parquet"))
+        and not name.startswith(".")
+        and not (name == BY_USER and BY_NODE in names)
     )
 
 

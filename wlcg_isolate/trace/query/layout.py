@@ -5,7 +5,7 @@ Lay out JSON lines in columns with DuckDB's SQL, as `rows` does in Python.
 from __future__ import annotations
 
 from wlcg_isolate.trace.query.columns import COLUMNS, DERIVED, Column
-from wlcg_isolate.trace.query.rows import MAX_LINE
+from wlcg_isolate.trace.query.rows import MAX_LINE, OWNERS
 from wlcg_isolate.trace.query.times import RECORDED
 
 #: Type in DuckDB and Spark of each kind.
@@ -96,13 +96,13 @@ def select(source: str, site: str) -> str:
     shape = "{" + ", ".join(f'"{field}":"JSON"' for field in fields) + "}"
     parsed = f"SELECT j, filename, {is_record()} AS good, json_transform(j, '{shape}') AS s FROM {source}"
     values = ", ".join(f"{_value(column)} AS {column.name}" for column in COLUMNS)
+    owners = ", ".join(f"nullif({name}, '')" for name in OWNERS)
     derived = [
         "epoch_us(TRY_CAST(rtrim(timestamp, 'Z') AS TIMESTAMP)) AS time",
         "coalesce(nullif(container_id, ''), event_id) AS payload_id",
         "substr(timestamp, 1, 10) AS day",
         f"coalesce(nullif(wlcg_site, ''), {site}) AS site",
-        "coalesce(nullif(user_hash, ''), nullif(user_name, ''), nullif(wlcg_token_sub_hash, ''), "
-        "nullif(wlcg_token_sub, ''), '') AS owner",
+        f"coalesce({owners}, '') AS owner",
         "extra",
     ]
     laid = f"SELECT {values}, CAST(json_merge_patch(j, {_held()}) AS VARCHAR) AS extra, filename, good FROM ({parsed})"

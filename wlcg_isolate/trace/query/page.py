@@ -18,7 +18,8 @@ from wlcg_isolate.trace.query.times import DAY, shown
 
 _LABELS, _WIDTH, _LANE, _HEAD, _GAP = 190, 1240, 22, 34, 12
 
-_STYLE = """
+_STYLE = """\
+
 :root { color-scheme: light }
 body { font: 15px/1.5 system-ui, sans-serif; margin: 24px; color: #1a1a1a; background: #fff }
 h1 { font-size: 22px; margin: 0 0 4px } h2 { font-size: 17px; margin: 28px 0 8px } p { margin: 0 0 12px }
@@ -29,10 +30,12 @@ svg { display: block; width: 100%; min-width: 900px; height: auto; font: 12px sy
 .name { fill: #fff; pointer-events: none } .beside { fill: #1a1a1a }
 a:focus rect, a:hover rect, a:focus path, a:hover path { stroke: #000; stroke-width: 2 }
 table { border-collapse: collapse; width: 100%; font-size: 13px }
-th, td { text-align: left; padding: 4px 10px 4px 0; border-bottom: 1px solid #ddd; vertical-align: top; white-space: nowrap }
+th, td { text-align: left; padding: 4px 10px 4px 0; border-bottom: 1px solid #ddd; vertical-align: top }
+th, td { white-space: nowrap }
 td.wide { white-space: normal; overflow-wrap: anywhere; min-width: 150px }
 tr:target { background: #fff3c4 }
-.key span { display: inline-block; width: 14px; height: 14px; border-radius: 3px; margin: 0 6px 0 18px; vertical-align: -2px }
+.key span { display: inline-block; width: 14px; height: 14px; border-radius: 3px }
+.key span { margin: 0 6px 0 18px; vertical-align: -2px }
 .k-ended { background: #1f6fb2 } .k-open { background: #b8680b } .k-refused { background: #b3261e }
 """
 
@@ -54,7 +57,9 @@ def page(payloads: Sequence[Payload]) -> str:
     """
     drawn = picture(payloads)
     when = f"{_time(shown(drawn.begin))} to {_time(shown(drawn.end))} UTC" if payloads else "no payload was found"
-    count = f"{len(payloads)} payload{'s' * (len(payloads) != 1)} on {len(drawn.hosts)} node{'s' * (len(drawn.hosts) != 1)}"
+    count = (
+        f"{len(payloads)} payload{'s' * (len(payloads) != 1)} on {len(drawn.hosts)} node{'s' * (len(drawn.hosts) != 1)}"
+    )
     key = "".join(f'<span class="k-{state}"></span>{text}' for state, text in _STATES.items())
     parts = [
         "<!DOCTYPE html>",
@@ -72,6 +77,10 @@ def page(payloads: Sequence[Payload]) -> str:
     ]
 
     return "\n".join(parts) + "\n"
+
+
+def _many(number: int, word: str) -> str:
+    return f"{number} {word}" + "s" * (number != 1)
 
 
 def _ordered(drawn: Picture) -> list[Payload]:
@@ -122,7 +131,7 @@ def _bar(drawn: Picture, bar: Bar, number: int, top: int) -> str:
         # Not by colour alone: a refusal takes no time, and is a rhomb.
         shape = f'<path class="refused" d="M{x} {top} l7 9 l-7 9 l-7 -9 z"/>'
     elif one["state"] == "open":
-        shape = f'<rect class="open" x="{x}" y="{top}" width="{wide:.1f}" height="{_LANE - 4}" rx="3" stroke="#5c3300" stroke-dasharray="5 3"/>'
+        shape = shape.replace("/>", ' stroke="#5c3300" stroke-dasharray="5 3"/>')
     inside = one["state"] != "refused" and wide > 7.5 * min(len(name), 14) + 8
     label = f'<text class="name" x="{x + 5}" y="{top + 13}">{_short(name, 14)}</text>' if inside else ""
 

@@ -14,7 +14,15 @@ from wlcg_isolate.trace.query.times import shown
 Payload = dict[str, Any]
 
 #: What all records of a payload must agree on.
-_STEADY = ("host_name", "host_boot_id", "process_pid", "wlcg_process_start_ticks", "user_name", "user_hash", "wlcg_job_id")
+_STEADY = (
+    "host_name",
+    "host_boot_id",
+    "process_pid",
+    "wlcg_process_start_ticks",
+    "user_name",
+    "user_hash",
+    "wlcg_job_id",
+)
 
 #: Columns that an answer needs; ``extra`` only where whole records are shown.
 NEEDED = (*dict.fromkeys([*(c.name for c in COLUMNS), "time", "payload_id", "day", "site"]),)
@@ -86,7 +94,8 @@ def schema() -> dict[str, Any]:
     """
     Make the JSON Schema of an answer.
     """
-    text, maybe = {"type": "string"}, {"type": ["string", "null"]}
+    text: dict[str, Any] = {"type": "string"}
+    maybe: dict[str, Any] = {"type": ["string", "null"]}
     kinds = {
         "text": maybe,
         "int": {"type": ["integer", "null"]},

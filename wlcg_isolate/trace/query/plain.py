@@ -34,7 +34,7 @@ class Plain:
         self._files = files
         self.remarks: list[str] = []
 
-    def records(self, question: Question, *, whole: bool = False) -> list[Row]:
+    def records(self, question: Question, *, whole: bool = False) -> list[Row]:  # noqa: ARG002 - they always are
         """
         Return the records of all payloads that a question means.
         """

@@ -33,7 +33,7 @@ _TEXTS: dict[str, tuple[str, ...]] = {
 
 
 def _texts() -> tuple[str, ...]:
-    return attrs.field(factory=tuple, converter=as_tuple)  # type: ignore[no-any-return]
+    return attrs.field(factory=tuple, converter=as_tuple)
 
 
 @attrs.frozen(kw_only=True)

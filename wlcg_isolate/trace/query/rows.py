@@ -23,6 +23,9 @@ Row = dict[str, Any]
 #: A longer line is no record.
 MAX_LINE = 1 << 20
 
+#: Columns that name a user; the first that does counts as the owner.
+OWNERS = ("user_hash", "user_name", "wlcg_token_sub_hash", "wlcg_token_sub")
+
 _INT64 = 1 << 63
 _DIGITS = 20
 
@@ -94,11 +97,11 @@ def row_of(record: dict[str, Any], line: bytes, site: str = "unknown") -> Row:
     return row
 
 
-def owner_of(row: Row) -> str:
+def owner_of(row: Row) -> Any:
     """
     Name whom a record is about by one text, by which Parquet is ordered.
     """
-    return row["user_hash"] or row["user_name"] or row["wlcg_token_sub_hash"] or row["wlcg_token_sub"] or ""
+    return next((row[name] for name in OWNERS if row[name]), "")
 
 
 def _value(column: Column, record: dict[str, Any], held: set[str]) -> Any:

@@ -51,7 +51,9 @@ def hits_of(question: Question) -> Statement:
     names = "payload_id, host_name, owner, time"
     steps = [f"hit{i} AS (SELECT DISTINCT {names} FROM {part} AS found)" for i, part in enumerate(parts)]
     inside = " AND ".join(f"payload_id IN (SELECT payload_id FROM hit{i})" for i in range(1, len(parts)))
-    text = f"WITH {', '.join(steps)} SELECT {columns} FROM hit0 {f'WHERE {inside} ' if inside else ''}GROUP BY payload_id"
+    text = (
+        f"WITH {', '.join(steps)} SELECT {columns} FROM hit0 {f'WHERE {inside} ' if inside else ''}GROUP BY payload_id"
+    )
 
     return text, parameters.values
 
@@ -61,9 +63,7 @@ def _hit(part: Condition, scope: Condition, parameters: Parameters) -> str:
     ways = part.parts if isinstance(part, AnyOf) else (part,)
     names = "payload_id, host_name, owner, time"
 
-    return " UNION ALL ".join(
-        f"SELECT {names} FROM records WHERE {sql(All([way, scope]), parameters)}" for way in ways
-    )
+    return " UNION ALL ".join(f"SELECT {names} FROM records WHERE {sql(All([way, scope]), parameters)}" for way in ways)
 
 
 def _life(question: Question, parameters: Parameters) -> str:

@@ -43,7 +43,7 @@ def user_of(
     texts = [*names, *([f"{iss}#{sub}"] if iss is not None and sub is not None else [])]
     known = [*hashes, *(_hash(text, key) for key in keys for text in texts)]
 
-    return User(names=names, hashes=tuple(dict.fromkeys(known)), issuer=iss, subject=sub)
+    return User(names=tuple(names), hashes=tuple(dict.fromkeys(known)), issuer=iss, subject=sub)
 
 
 def _spellings(dn: str) -> Iterator[str]:
