@@ -1,9 +1,10 @@
 # Two commands for a newcomer: make demo, make test. All work is in tools/.
-.PHONY: help demo test soak bench lint docs clean
+.PHONY: help demo test spark soak bench lint docs clean
 
 help:
 	@echo "make demo   set everything up and run the main job"
 	@echo "make test   set everything up and pass the tests"
+	@echo "make spark  ask the questions over records of Spark, too (downloads 450 MB once)"
 	@echo "make soak   run the long proofs that make test has in short"
 	@echo "make bench  measure what the documentation says of speed"
 	@echo "make lint   check style and types"
@@ -15,6 +16,9 @@ demo:
 
 test: lint docs
 	@tools/test
+
+spark:
+	@tools/test-spark
 
 soak:
 	@tools/test --soak

@@ -15,7 +15,7 @@ from wlcg_isolate.trace.query.batchlist import read_batch_jobs
 
 #: The same two jobs as batch systems list them.
 LISTS = {
-    "condor": '[{"ClusterId":5,"ProcId":0,"GlobalJobId":"ce01#5.0#1","LastRemoteHost":"slot1@wn1"},{"ClusterId":9,"ProcId":1}]',
+    "condor": '[{"ClusterId":5,"ProcId":0,"GlobalJobId":"ce01#5.0#1"},{"ClusterId":9,"ProcId":1}]',
     "lines": '{"ClusterId":5,"ProcId":0}\n{"ClusterId":9,"ProcId":1}\n',
     "sacct": "JobIDRaw|NodeList\n5.0|wn1\n9.1|wn2\n",
     "csv": "job_id,host\n5.0,wn1\n9.1,wn2\n",

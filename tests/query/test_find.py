@@ -201,14 +201,18 @@ HOSTILE = {
         False,
     ),
     "wrong-types": (
-        b'{"@timestamp":"2026-03-01T00:00:00Z","event.action":"payload.start","event.id":"e","container.id":"c",'
-        b'"process.pid":"7","host.name":["x"],"host.ip":"1","wlcg.cvmfs":{"a":1},"wlcg.isolation.binds":[1,{"source":3}],'
-        b'"user.roles":["a",1],"wlcg.vo":1.5,"event.sequence":1e3,"wlcg.ns.pid":123456789012345678901234567890}',
+        (
+            b'{"@timestamp":"2026-03-01T00:00:00Z","event.action":"payload.start","event.id":"e","container.id":"c",'
+            b'"process.pid":"7","host.name":["x"],"host.ip":"1","wlcg.cvmfs":{"a":1},"wlcg.isolation.binds":[1,{"source":3}],'
+            b'"user.roles":["a",1],"wlcg.vo":1.5,"event.sequence":1e3,"wlcg.ns.pid":123456789012345678901234567890}'
+        ),
         True,
     ),
     "surrogate": (
-        b'{"@timestamp":"2026-03-01T00:00:00Z","event.action":"payload.start","event.id":"e","container.id":"c",'
-        b'"process.working_directory":"/w/\\udcff"}',
+        (
+            b'{"@timestamp":"2026-03-01T00:00:00Z","event.action":"payload.start","event.id":"e","container.id":"c",'
+            b'"process.working_directory":"/w/\\udcff"}'
+        ),
         True,
     ),
     "nul": (
