@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from wlcg_isolate.trace.query.duck import connect
-from wlcg_isolate.trace.query.export import GROUP, ORDERS
+from wlcg_isolate.trace.query.export import GROUPS, ORDERS
 from wlcg_isolate.trace.query.layout import ALL, TYPES
 
 DAYS = 90
@@ -102,7 +102,7 @@ def make(directory: Path, records: int) -> None:
         for file, order in ORDERS.items():
             connection.execute(
                 f"COPY (SELECT * FROM made ORDER BY {order}) TO '{place}/{file}' "
-                f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {GROUP})"
+                f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {GROUPS[file]})"
             )
 
 

@@ -72,6 +72,8 @@ def connect() -> tuple[Any, str]:
     connection = duckdb.connect(":memory:", config=settings)
     # It would be drawn over the answer.
     connection.execute("SET enable_progress_bar = false")
+    # A question looks at a file several times.
+    connection.execute("SET parquet_metadata_cache = true")
 
     return connection, place
 

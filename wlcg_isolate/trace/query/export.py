@@ -30,8 +30,8 @@ from wlcg_isolate.trace.query.layout import ALL
 
 _NAMES = ", ".join(name for name, _ in ALL)
 
-#: Rows that are compressed together: of a site's day, the ones of some nodes.
-GROUP = 40_960
+#: Rows that are compressed together.  A user has fewer of a day than a node.
+GROUPS = {BY_USER: 8_192, BY_NODE: 40_960}
 
 #: What a record of a payload does not say of its user, another one of that day does.
 _OWNED = "SELECT * REPLACE (coalesce(nullif(owner, ''), max(owner) OVER (PARTITION BY payload_id)) AS owner) FROM"
@@ -163,7 +163,7 @@ def _write(connection: Any, rows: str, values: dict[str, Any], place: str, name:
     os.close(fd)
     connection.execute(
         f"COPY ({rows} ORDER BY {ORDERS[name]}) TO $beside "
-        f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {GROUP}, USE_TMP_FILE false)",
+        f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {GROUPS[name]}, USE_TMP_FILE false)",
         {**values, "beside": beside},
     )
     fd = os.open(beside, os.O_RDONLY | os.O_CLOEXEC)

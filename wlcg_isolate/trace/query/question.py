@@ -103,8 +103,7 @@ class Question:
 
         skew: By how much clocks may differ, in microseconds.
 
-        lookback: A payload is looked for from this long before `since`, in
-            microseconds; no batch job takes longer.
+        lookback: The longest life of a payload, in microseconds.
 
         started_after: Payloads that started after this moment.
 
