@@ -22,6 +22,9 @@ from wlcg_isolate.policy.model import FIELDS, RULES
 from wlcg_isolate.policy.rules import LAYERS, Rule
 from wlcg_isolate.trace.chain import INTEGRITY_FIELDS, JOURNAL_FIELDS
 from wlcg_isolate.trace.findings import FINDINGS
+from wlcg_isolate.trace.query.columns import COLUMNS, DERIVED
+from wlcg_isolate.trace.query.layout import TYPES
+from wlcg_isolate.trace.query.payloads import schema as payloads_schema
 
 HERE = Path(__file__).parent
 SCHEMAS = HERE.parent / "wlcg_isolate" / "schemas"
@@ -109,6 +112,48 @@ A line is `BODY,"hash":"H","mac":"M"}}` and a newline.
 `BODY` begins with `{"@timestamp":"` and ends with `"prev_hash":"P"`, in the order of the table; `H` is the SHA-256 of its bytes.
 `M` is the HMAC-SHA-256 of `H`, as it is written, with the record's key; the key of the next record is the SHA-256 of `wlcg_isolate journal key`, a NUL byte and the present one.
 Records of the journal about itself have the events `log.genesis`, `log.checkpoint`, `log.recovered`, `log.purged` and `log.close`, and an empty `container.id`.
+"""
+
+
+def queries() -> str:
+    """
+    Write the page of what queries give, and of the columns of Parquet.
+    """
+    properties = payloads_schema()["items"]["properties"]
+    lines = [_QUERIES_HEAD, "| key | type | means |", "|---|---|---|"]
+    for key, value in properties.items():
+        kind = value.get("type", "one of " + ", ".join(value.get("enum", ())))
+        lines.append(f"| `{key}` | {kind if isinstance(kind, str) else ' or '.join(kind)} | {value['description']} |")
+    lines += [_COLUMNS_HEAD, "| column | type | from | means |", "|---|---|---|---|"]
+    for column in COLUMNS:
+        fields = ", ".join(f"`{field}`" for field in column.fields)
+        lines.append(f"| `{column.name}` | `{TYPES[column.kind]}` | {fields} | {column.meaning} |")
+    lines += [f"| `{name}` | `{TYPES[kind]}` | | {meaning} |" for name, kind, meaning in DERIVED]
+
+    return "\n".join([*lines, ""])
+
+
+_QUERIES_HEAD = """\
+# Payloads in answers, columns in Parquet
+
+What `wlcg-isolate trace find --json` gives and what `wlcg-isolate trace export --parquet` writes.
+How to ask is told in [find payloads](../how-to/find-payloads.md).
+This page is made by `docs/generate.py`; the first table is also a JSON Schema, `wlcg_isolate/schemas/payloads.schema.json`.
+
+## Payloads
+
+A payload's records are put together in the order of their time.
+The first record that holds a field counts; where records that must agree do not, `conflicts` names the field.
+A payload without a record of its end is `open`: it runs, or its pilot was lost before it could say more, which the records alone cannot tell.
+"""
+
+_COLUMNS_HEAD = """
+## Columns
+
+A directory `day=DAY/site=SITE` holds `records.parquet`, ordered by node and time, and `records-by-user.parquet`, the same rows ordered by user.
+A column keeps its name and type; new ones may come.
+A value of another type than the column's is NULL there and stays in `extra`.
+Parquet is for questions: the integrity of records is proven by the JSON lines, so these are what is kept as evidence.
 """
 
 
@@ -209,6 +254,8 @@ PAGES: Mapping[Path, Callable[[], str]] = {
     HERE / "reference" / "kinds.md": kinds,
     HERE / "reference" / "policy.md": policy,
     HERE / "reference" / "variables.md": variables,
+    HERE / "reference" / "queries.md": queries,
+    SCHEMAS / "payloads.schema.json": lambda: schema(payloads_schema),
     SCHEMAS / "policy.schema.json": lambda: schema(policy_schema),
     SCHEMAS / "request.schema.json": lambda: schema(request_schema),
 }

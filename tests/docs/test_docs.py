@@ -25,7 +25,16 @@ def _generator():
     return module
 
 
-GENERATED = ("attempts.md", "kinds.md", "policy.md", "variables.md", "policy.schema.json", "request.schema.json")
+GENERATED = (
+    "attempts.md",
+    "kinds.md",
+    "policy.md",
+    "variables.md",
+    "queries.md",
+    "payloads.schema.json",
+    "policy.schema.json",
+    "request.schema.json",
+)
 
 
 @pytest.mark.parametrize("name", GENERATED)

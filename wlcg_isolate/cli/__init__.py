@@ -22,7 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "explain": ("explain", "show every policy value and where it comes from"),
     "doctor": ("doctor", "tell what this node can do, and how to mend what it cannot"),
     "image": ("image", "find, examine and verify images"),
-    "trace": ("trace", "show the trace records of payloads"),
+    "trace": ("trace", "show, search, export and audit the trace records of payloads"),
 }
 
 _USAGE = "usage: wlcg-isolate COMMAND [OPTION...] [-- PAYLOAD [ARG...]]"
