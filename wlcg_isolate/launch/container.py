@@ -95,6 +95,7 @@ class Container:
         self._payload: Optional[Ready] = None
         self._resources = contextlib.ExitStack()
         self._launcher: Optional[process.Child] = None
+        self._standing: Optional[Standing] = None
         self._payload_fd: Optional[int] = None
         self._released = 0.0
         self._passed_on: Optional[int] = None
@@ -167,6 +168,7 @@ class Container:
             wall=wall,
             timed_out=self._timed_out,
             passed_on=self._passed_on,
+            not_executed=self._standing.not_executed() if self._standing else None,
         )
         self._close()
 
@@ -212,6 +214,7 @@ class Container:
             on_ready(self._payload)
         self._released = time.monotonic()
         standing.let_go(release)
+        self._standing = standing
 
     def _stand_up(
         self, streams: tuple[int, ...], cancelled: Optional[Callable[[], bool]], opened: contextlib.ExitStack
