@@ -22,6 +22,9 @@ _CRASH = re.compile(r"(panic|fatal error): ", re.MULTILINE)
 _SEVERE = re.compile(r"^(?:(FATAL|ERROR|ABORT) *:|(Error for command) )")
 #: What runtimes print beside, and the rest of what they say of an option.
 _CHATTER = re.compile(r"^(?:(?:FATAL|ERROR|ABORT|WARNING|INFO|LOG|VERBOSE|DEBUG) *:|\s)")
+_MILD = re.compile(r"^(?:WARNING|INFO|LOG|VERBOSE|DEBUG) *:")
+#: How a message ends that holds all that another program printed.
+_QUOTED_END = re.compile(r"^: (?:exit status \d+|signal: .*)$")
 
 #: Go's part ends with 255, the starter in C with 1, Singularity 2 with either
 #: (sylog.go, starter.h and message.c of the versions in `WORDINGS`).
@@ -52,7 +55,7 @@ def looks_like_failure(exit_code: int, text: Union[str, bytes]) -> bool:
     last = next((i for i in reversed(range(len(lines))) if _SEVERE.match(lines[i])), None)
     if last is None or exit_code not in _STATUSES[_level(lines[last])]:
         return False
-    if _level(lines[last]) != "Error for command" and not all(_CHATTER.match(line) for line in lines[last + 1 :]):
+    if not _ends(lines[last:]):
         return False
     first = next((i + 1 for i in reversed(range(last)) if not _CHATTER.match(lines[i])), 0)
 
@@ -73,14 +76,30 @@ def cause_of(text: Union[str, bytes], origin: str = "the runtime", *, command: b
     """
     lines = plain(text).splitlines()
     severe = [line for line in lines if _SEVERE.match(line) or _CRASH.match(line)]
-    told = severe or plain(text).split("\n")[-3:]
+    told = severe or lines[-3:]
+    more = lines[lines.index(severe[0]) :] if severe else []
+    quoted = [line for line in more if line not in severe and not _MILD.match(line)]
+    wording = _wording([*told, *quoted], command=command)
+    if wording is not None:
+        told += [line for line in quoted if re.search(wording.pattern, line)]
     words = " | ".join(told).strip() or "it printed nothing"
-    wording = _wording(told, command=command) or (ANYTHING_ELSE if severe else None)
-    if wording is None:
+    if wording is None and not severe:
         return Problem(kind="runtime-failed", message=words[:_MAX_WORDS], origin=origin, advice="try it by hand")
+    wording = wording or ANYTHING_ELSE
     message = f"{wording.cause}: {words}" if wording.cause else words
 
     return Problem(kind=wording.kind, message=message[:_MAX_WORDS], origin=origin, advice=wording.advice)
+
+
+def _ends(lines: list[str]) -> bool:
+    """
+    Tell whether nothing but what belongs to the failure in the first line
+    follows it.
+    """
+    if _level(lines[0]) == "Error for command" or _QUOTED_END.match(lines[-1]):
+        return True
+
+    return all(_CHATTER.match(line) for line in lines)
 
 
 def _level(line: str) -> str:

@@ -46,7 +46,7 @@ WORDINGS: tuple[Wording, ...] = (
     # The command of a plain "exec": only asked for where that is what was started.
     Wording(
         "command-not-found",
-        r"executable file not found in \$PATH|^FATAL: *stat \S.*: no such file or directory$",
+        r"^FATAL: *\"[^\"]+\": executable file not found in \$PATH|^FATAL: *stat \S.*: no such file or directory$",
         "process_linux.go and Go's os/exec, all 3 from 3.6, seen",
         "the command is not in the image",
         "check the command's name and the image",
@@ -146,6 +146,13 @@ WORDINGS: tuple[Wording, ...] = (
         "load its module (squashfs, ext4), or use user namespaces with FUSE",
     ),
     Wording(
+        "image-unusable",
+        r"while extracting .*: exec: \"\w+\": executable file not found",
+        "launcher_linux.go of all 3 from 3.6, seen",
+        "the node has no program to unpack the image file with",
+        "install squashfs-tools, or chmod 666 /dev/fuse",
+    ),
+    Wording(
         "fuse-unavailable",
         r"/dev/fuse|fuse: |squashfuse|fuse device|fusermount|FUSE mount command|image driver command for",
         "Apptainer 1.1 and newer, seen; SingularityCE 4.1 and newer (FUSE mount command)",
@@ -211,6 +218,13 @@ WORDINGS: tuple[Wording, ...] = (
         "image.go of all 3, seen; Singularity 2.4 to 2.6 (format, path)",
         "the runtime cannot open the image",
         "check the image: is it whole, readable and of a form that this runtime knows",
+    ),
+    Wording(
+        "image-unusable",
+        r"destination /(?:dev|proc|sys) doesn't exist in container",
+        "container_linux.go of all 3 from 3.5, seen",
+        "the image has no directory for what every container needs",
+        "add /dev, /proc and /sys to the image, empty; or is it empty itself?",
     ),
     Wording(
         "bind-failed",

@@ -13,6 +13,7 @@ Rules:
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import time
@@ -35,6 +36,9 @@ from wlcg_isolate.outcome import Outcome
 from wlcg_isolate.plan import Plan
 
 Ready = handshake.Payload
+
+#: Why no private directory can be made.
+_NO_SCRATCH = {errno.ENOENT: "workdir-missing", errno.ENOSPC: "no-space", errno.EDQUOT: "no-space"}
 
 
 def start(
@@ -196,10 +200,8 @@ class Container:
         try:
             self._resources.enter_context(Scratch(plan, credentials))
         except OSError as e:
-            raise not_started(
-                "workdir-not-writable", f"{plan.scratch} cannot be made: {e.strerror}", "this node"
-            ) from e
-        limiter = self._resources.enter_context(Limiter(plan))
+            kind = _NO_SCRATCH.get(e.errno or 0, "workdir-not-writable")
+            raise not_started(kind, f"{plan.scratch} cannot be made: {e.strerror}", "this node") from e
         with contextlib.ExitStack() as opened:
             standing, self._payload = self._stand_up(streams, cancelled, opened)
         self._payload_fd = process.open_pidfd(self._payload.pid)
