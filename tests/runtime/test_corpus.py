@@ -12,7 +12,6 @@ import shutil
 import signal
 import subprocess
 import threading
-import time
 from pathlib import Path
 
 import attrs
@@ -24,8 +23,7 @@ QUICK = Policy(payload_grace_seconds=0.5, runtime_start_seconds=20)
 
 #: Signals that end a process which does nothing about them (signal(7)), with some real-time ones.
 ENDING = (
-    *"HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT XCPU XFSZ VTALRM PROF IO PWR".split(),
-    *"SYS".split(),
+    "HUP INT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT XCPU XFSZ VTALRM PROF IO PWR SYS".split()
 )
 REAL_TIME = (34, 50, 64)
 
@@ -361,6 +359,13 @@ NO_FUSE = (
     "ln -s /proc/self/fd {place}/dev/fd; ln -s fd/0 {place}/dev/stdin; ln -s fd/1 {place}/dev/stdout; "
     "ln -s fd/2 {place}/dev/stderr; mount --rbind /dev/pts {place}/dev/pts; mount --rbind {place}/dev /dev; "
 )
+NO_UNSQUASHFS = (
+    'for f in $(which -a unsquashfs) "$(dirname {runtime})/unsquashfs"; do '
+    '[ ! -e "$f" ] || mount --bind /dev/null "$f"; done; '
+)
+FORBID = (
+    "sed 's/^allow container dir.*/allow container dir = no/' {conf} >{place}/conf; mount --bind {place}/conf {conf}; "
+)
 SMALL = "mkdir {place}/small; mount -t tmpfs -o size={size} small {place}/small; "
 FULL = "mount -t tmpfs -o size=64k full {place}/work; dd if=/dev/zero of={place}/work/f bs=4k 2>/dev/null || :; "
 
@@ -371,8 +376,7 @@ NODES = {
         unstarted("runtime", "user-namespaces-disabled"),
     ),
     "no FUSE, no unsquashfs": (
-        NO_FUSE + 'for f in $(which -a unsquashfs) "$(dirname {runtime})/unsquashfs"; do '
-        '[ ! -e "$f" ] || mount --bind /dev/null "$f"; done; ' , "tiny.sif", "exit 0", unstarted("runtime", "image-unusable")
+        NO_FUSE + NO_UNSQUASHFS, "tiny.sif", "exit 0", unstarted("runtime", "image-unusable")
     ),
     "no room for the image file": (
         NO_FUSE + SMALL.replace("{size}", "500k"), "tiny.sif", "exit 0", unstarted("policy", "image-cannot-be-mounted")
@@ -395,8 +399,7 @@ NODES = {
         "mount -t tmpfs -o ro small {place}/work; ", "tiny", "exit 0", unstarted("policy", "workdir-not-writable")
     ),
     "configuration forbids trees": (
-        "sed 's/^allow container dir.*/allow container dir = no/' {conf} >{place}/conf; "
-        "mount --bind {place}/conf {conf}; ", "tiny", "exit 0", unstarted("runtime", "runtime-forbids")
+        FORBID, "tiny", "exit 0", unstarted("runtime", "runtime-forbids")
     ),
 }  # fmt: skip
 

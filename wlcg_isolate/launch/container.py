@@ -214,6 +214,7 @@ class Container:
         self._payload = limiter.apply(self._payload)
         if on_ready is not None:
             on_ready(self._payload)
+        standing.launcher.mark()
         self._released = time.monotonic()
         standing.let_go(release)
         self._standing = standing

@@ -60,7 +60,9 @@ def judge(
     if end.exit_code is None and end.signal is None:
         reason = "the runtime was reaped by somebody else in the pilot's process, and the kernel does not tell more"
         return of_kind("end-unseen", reason, started=True, **more)
-    if ended.signal is not None and passed_on is None:
+    # A runtime also ends by the signal that ended the payload, or process 1,
+    # which a payload can kill by tracing it: that is no loss of the runtime.
+    if ended.signal is not None and passed_on is None and not launcher.has_reaped():
         reason = f"the runtime was ended by {signal_name(ended.signal)} while the payload ran"
         return of_kind("runtime-lost", reason, started=True, signal=ended.signal, **more)
     if end.signal is not None and end.signal == passed_on:
