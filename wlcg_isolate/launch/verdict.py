@@ -10,9 +10,11 @@ from typing import Any, Optional
 from wlcg_isolate._values import printable
 from wlcg_isolate.errors import LaunchError, Problem
 from wlcg_isolate.launch import process
-from wlcg_isolate.loader.release import NOT_FOUND_STATUS
+from wlcg_isolate.loader.release import NOT_EXECUTABLE_STATUS, NOT_FOUND_STATUS
 from wlcg_isolate.outcome import Outcome, Usage, of_kind, of_payload, signal_name
 from wlcg_isolate.plan import Plan
+
+_NOT_EXECUTED = (NOT_FOUND_STATUS, NOT_EXECUTABLE_STATUS)
 
 
 def not_started(kind: str, message: str, origin: str, advice: str = "run wlcg-isolate doctor") -> LaunchError:
@@ -70,7 +72,7 @@ def judge(
         return of_kind("stopped", reason, started=True, signal=end.signal, **more)
     # The payload itself may say so, too, by way of process 1; it fools nobody
     # but its owner then, and a status of its own is never hidden.
-    if not_executed is not None and not_executed == end.exit_code:
+    if not_executed in _NOT_EXECUTED and not_executed == end.exit_code:
         found = not_executed != NOT_FOUND_STATUS
         kind, fault = ("command-not-executable", "cannot be executed") if found else ("command-not-found", "not found")
         reason = f"{printable(plan.request.payload.command[0])}: {fault} (exit status {not_executed})"
