@@ -17,7 +17,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from wlcg_isolate import Bind, Policy, launch_plan, make_plan, run_isolated
+from wlcg_isolate import Bind, Payload, Policy, launch_plan, make_plan, run_isolated
 
 QUICK = Policy(payload_grace_seconds=0.5, runtime_start_seconds=20)
 
@@ -136,6 +136,26 @@ def test_payload(request_for, script, expected):
     outcome = run_isolated(request_for("sh", "-c", script), QUICK)
 
     assert expected == shown(outcome), outcome.message
+
+
+@pytest.mark.soak
+def test_every_exit_status(request_for):
+    """All 256, each by a launch of its own."""
+    request = request_for("sh", "-c", "exit 0")
+    for status in range(256):
+        outcome = run_isolated(attrs.evolve(request, payload=Payload(command=("sh", "-c", f"exit {status}"))), QUICK)
+        assert ended(status) == shown(outcome), outcome.message
+
+
+@pytest.mark.soak
+def test_every_real_time_signal(request_for):
+    """All that the C library leaves to programs."""
+    request = request_for("sh", "-c", "exit 0")
+    for number in range(signal.SIGRTMIN, signal.SIGRTMAX + 1):
+        outcome = run_isolated(
+            attrs.evolve(request, payload=Payload(command=("sh", "-c", f"kill -{number} $$"))), QUICK
+        )
+        assert killed(number) == shown(outcome), outcome.message
 
 
 @pytest.mark.parametrize(("command", "expected"), COMMAND.values(), ids=COMMAND)
@@ -366,6 +386,7 @@ NO_UNSQUASHFS = (
 FORBID = (
     "sed 's/^allow container dir.*/allow container dir = no/' {conf} >{place}/conf; mount --bind {place}/conf {conf}; "
 )
+NO_PIDS = "sed 's/^allow pid ns.*/allow pid ns = no/' {conf} >{place}/conf; mount --bind {place}/conf {conf}; "
 SMALL = "mkdir {place}/small; mount -t tmpfs -o size={size} small {place}/small; "
 FULL = "mount -t tmpfs -o size=64k full {place}/work; dd if=/dev/zero of={place}/work/f bs=4k 2>/dev/null || :; "
 
@@ -398,6 +419,9 @@ NODES = {
     "working directory read-only": (
         "mount -t tmpfs -o ro small {place}/work; ", "tiny", "exit 0", unstarted("policy", "workdir-not-writable")
     ),
+    # The runtime then ends by its payload's signal.
+    "no PID namespaces, killed": (NO_PIDS, "tiny", "kill -SEGV $$", killed(11)),
+    "no PID namespaces, exits 255": (NO_PIDS, "tiny", "exit 255", ended(255)),
     "configuration forbids trees": (
         FORBID, "tiny", "exit 0", unstarted("runtime", "runtime-forbids")
     ),
@@ -418,9 +442,8 @@ def test_node(cli, image, tmp_path, runtime, configuration, setup, name, script,
     setup = setup.format(place=tmp_path, conf=configuration, runtime=runtime)
     # Root of a user namespace owns no directory above the test's own; trace records want one.
     setup = f'set -e; mount -t tmpfs trace /mnt; {setup} exec "$@"'
-    words = (
-        ("--set", f'runtime.tmpdir="{tmp_path}/small"') if "small; mount" in setup and "size=1m" not in setup else ()
-    )
+    words = ["--set", "runtime.allow_shared_pids=true"] if "pid ns" in setup else []
+    words += ["--set", f'runtime.tmpdir="{tmp_path}/small"'] if (f"small {tmp_path}/small") in setup else []
     argv = cli.argv("--image", image(name), "--trace-dir", "/mnt", *words, command=("sh", "-c", script))
     unshared = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", setup, "sh", *argv]
     done = subprocess.run(unshared, env=cli.environ, cwd="/", capture_output=True, text=True, check=False, timeout=120)
