@@ -9,22 +9,26 @@ for a payload that did start.
 from __future__ import annotations
 
 import re
-from typing import Optional, Union
+from typing import TYPE_CHECKING, Optional, Union
 
 from wlcg_isolate._kinds import KINDS
-from wlcg_isolate._wordings import ANYTHING_ELSE, WORDINGS, Wording
 from wlcg_isolate.errors import Problem
 
+if TYPE_CHECKING:
+    from wlcg_isolate._wordings import Wording
+
+# Compiled, and the table loaded, on first use: most pilots never see a message.
+
 #: The runtimes colour their messages also when they go to a file.
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_COLOUR = r"\x1b\[[0-9;]*m"
 #: The runtimes are Go programs, and these may also come from a payload.
-_CRASH = re.compile(r"(panic|fatal error): ", re.MULTILINE)
-_SEVERE = re.compile(r"^(?:(FATAL|ERROR|ABORT) *:|(Error for command) )")
+_CRASH = r"(panic|fatal error): "
+_SEVERE = r"^(?:(FATAL|ERROR|ABORT) *:|(Error for command) )"
 #: What runtimes print beside, and the rest of what they say of an option.
-_CHATTER = re.compile(r"^(?:(?:FATAL|ERROR|ABORT|WARNING|INFO|LOG|VERBOSE|DEBUG) *:|\s)")
-_MILD = re.compile(r"^(?:WARNING|INFO|LOG|VERBOSE|DEBUG) *:")
+_CHATTER = r"^(?:(?:FATAL|ERROR|ABORT|WARNING|INFO|LOG|VERBOSE|DEBUG) *:|\s)"
+_MILD = r"^(?:WARNING|INFO|LOG|VERBOSE|DEBUG) *:"
 #: How a message ends that holds all that another program printed.
-_QUOTED_END = re.compile(r"^: (?:exit status \d+|signal: .*)$")
+_QUOTED_END = r"^: (?:exit status \d+|signal: .*)$"
 
 #: Go's part ends with 255, the starter in C with 1, Singularity 2 with either
 #: (sylog.go, starter.h and message.c of the versions in `WORDINGS`).
@@ -40,7 +44,7 @@ def plain(text: Union[str, bytes]) -> str:
     """
     words = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
 
-    return _COLOUR.sub("", words)
+    return re.sub(_COLOUR, "", words)
 
 
 def looks_like_failure(exit_code: int, text: Union[str, bytes]) -> bool:
@@ -52,14 +56,14 @@ def looks_like_failure(exit_code: int, text: Union[str, bytes]) -> bool:
     runtime's chatter may follow it.
     """
     lines = [line for line in plain(text).split("\n") if line.strip()]
-    last = next((i for i in reversed(range(len(lines))) if _SEVERE.match(lines[i])), None)
+    last = next((i for i in reversed(range(len(lines))) if re.match(_SEVERE, lines[i])), None)
     if last is None or exit_code not in _STATUSES[_level(lines[last])]:
         return False
     if not _ends(lines[last:]):
         return False
-    first = next((i + 1 for i in reversed(range(last)) if not _CHATTER.match(lines[i])), 0)
+    first = next((i + 1 for i in reversed(range(last)) if not re.match(_CHATTER, lines[i])), 0)
 
-    return any(_wording([line], command=True) for line in lines[first : last + 1] if _SEVERE.match(line))
+    return any(_wording([line], command=True) for line in lines[first : last + 1] if re.match(_SEVERE, line))
 
 
 def cause_of(text: Union[str, bytes], origin: str = "the runtime", *, command: bool = False) -> Problem:
@@ -75,20 +79,24 @@ def cause_of(text: Union[str, bytes], origin: str = "the runtime", *, command: b
             the runtime may speak of it.
     """
     lines = plain(text).splitlines()
-    severe = [line for line in lines if _SEVERE.match(line) or _CRASH.match(line)]
+    severe = [line for line in lines if re.match(_SEVERE, line) or re.match(_CRASH, line)]
     told = severe or lines[-3:]
     more = lines[lines.index(severe[0]) :] if severe else []
-    quoted = [line for line in more if line not in severe and not _MILD.match(line)]
+    quoted = [line for line in more if line not in severe and not re.match(_MILD, line)]
     wording = _wording([*told, *quoted], command=command)
     if wording is not None:
         told += [line for line in quoted if re.search(wording.pattern, line)]
     words = " | ".join(told).strip() or "it printed nothing"
-    if wording is None and not severe:
-        return Problem(kind="runtime-failed", message=words[:_MAX_WORDS], origin=origin, advice="try it by hand")
-    wording = wording or ANYTHING_ELSE
-    message = f"{wording.cause}: {words}" if wording.cause else words
+    if wording is None:
+        advice = "see the runtime's own words" if severe else "try it by hand"
+        return Problem(kind="runtime-failed", message=words[:_MAX_WORDS], origin=origin, advice=advice)
 
-    return Problem(kind=wording.kind, message=message[:_MAX_WORDS], origin=origin, advice=wording.advice)
+    return Problem(
+        kind=wording.kind,
+        message=f"{wording.cause}: {words}"[:_MAX_WORDS],
+        origin=origin,
+        advice=wording.advice,
+    )
 
 
 def _ends(lines: list[str]) -> bool:
@@ -96,19 +104,21 @@ def _ends(lines: list[str]) -> bool:
     Tell whether nothing but what belongs to the failure in the first line
     follows it.
     """
-    if _level(lines[0]) == "Error for command" or _QUOTED_END.match(lines[-1]):
+    if _level(lines[0]) == "Error for command" or re.match(_QUOTED_END, lines[-1]):
         return True
 
-    return all(_CHATTER.match(line) for line in lines)
+    return all(re.match(_CHATTER, line) for line in lines)
 
 
 def _level(line: str) -> str:
-    found = _SEVERE.match(line)
+    found = re.match(_SEVERE, line)
 
     return "" if found is None else found[1] or found[2]
 
 
 def _wording(lines: list[str], *, command: bool) -> Optional[Wording]:
+    from wlcg_isolate._wordings import WORDINGS
+
     return next(
         (
             wording

@@ -24,7 +24,7 @@ class Wording(NamedTuple):
 
         source: Where the words are from.
 
-        cause: The cause in plain words, or "" where the runtime's own are.
+        cause: The cause in plain words.
 
         advice: What mends it.
     """
@@ -263,6 +263,3 @@ WORDINGS: tuple[Wording, ...] = (
         "start in one that the user can enter, and that is in the container",
     ),
 )
-
-#: What a severe line means that none of them knows.
-ANYTHING_ELSE = Wording("runtime-failed", r"^(FATAL|ERROR|ABORT) *:", "", "", "see the runtime's own words")
