@@ -118,6 +118,7 @@ KINDS: Mapping[str, Kind] = {
         "runtime", _OTHER, "Too many user namespaces exist on the node, or they are nested too deep."
     ),
     "pid-namespace-unavailable": Kind("runtime", _OTHER, "A container cannot have a PID namespace of its own here."),
+    "network-unavailable": Kind("runtime", _OTHER, "A container cannot have a network of its own here."),
     "loop-devices-exhausted": Kind("runtime", _OTHER, "The kernel has no loop device left to mount the image file."),
     "cvmfs-broken": Kind("runtime", _OTHER, "CVMFS or another network file system has lost its mount."),
     "image-slow": Kind("runtime", _SAME, "The image file took longer to mount than the runtime waits."),

@@ -76,6 +76,13 @@ WORDINGS: tuple[Wording, ...] = (
         "sysctl -w kernel.unprivileged_userns_clone=1",
     ),
     Wording(
+        "network-unavailable",
+        r"Failed to create network namespace",
+        "starter.c of all 3, seen; sites that need no network namespaces are advised to set the number to 0",
+        "the kernel allows no more network namespaces",
+        "sysctl -w user.max_net_namespaces=15000, or say isolation.network = 'host'",
+    ),
+    Wording(
         "user-namespaces-exhausted",
         r"nesting depth or /proc/sys/user/max_\S+ exceeded",
         "bubblewrap#764; apptainer#1686 tells of the cause",

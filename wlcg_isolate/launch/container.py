@@ -202,6 +202,7 @@ class Container:
         except OSError as e:
             kind = _NO_SCRATCH.get(e.errno or 0, "workdir-not-writable")
             raise not_started(kind, f"{plan.scratch} cannot be made: {e.strerror}", "this node") from e
+        limiter = self._resources.enter_context(Limiter(plan))
         with contextlib.ExitStack() as opened:
             standing, self._payload = self._stand_up(streams, cancelled, opened)
         self._payload_fd = process.open_pidfd(self._payload.pid)
