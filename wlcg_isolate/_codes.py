@@ -188,6 +188,7 @@ TABLE: Mapping[str, Codes] = {
     "runtime-too-old": _RUNTIME_HERE,
     "runtime-no-answer": _RUNTIME_HERE,
     "trace-unwritable": _row("LOGFILECREATIONFAILURE", "EX_CANTCREAT", "WN_Resource"),
+    "trace-unreadable": _never("~SETUPFAILURE", "EX_DATAERR", "Config"),
     "trace-undelivered": _row("~LOGFILECREATIONFAILURE", "EX_IOERR", "Network", osg=SERVICE_TEMPORARY),
     "root-refused": _row("~SINGULARITYGENERALFAILURE", "EX_NOPERM", "Config"),
     "nesting-refused": _row("~SINGULARITYGENERALFAILURE", "EX_NOPERM", "Config"),
