@@ -14,8 +14,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Callable, Union
 
+from wlcg_isolate._codes import CONDOR, PANDA, STAND_INS, SYSEXITS, TABLE
 from wlcg_isolate._families import CLASSES, FAMILIES
 from wlcg_isolate._kinds import KINDS
+from wlcg_isolate._wordings import WORDINGS
 from wlcg_isolate.policy import Policy
 from wlcg_isolate.policy.explain import plain
 from wlcg_isolate.policy.model import FIELDS, RULES
@@ -52,6 +54,66 @@ def kinds() -> str:
     ]
 
     return "\n".join([*head, *rows, ""])
+
+
+def mappings() -> str:
+    """
+    Write the page of what peers call each kind.
+    """
+    head = "| kind | PanDA | HTCondor | GlideinWMS | OSG hook | sysexits |"
+    lines = [_MAPPINGS_HEAD, head, "|---|---|---|---|---|---|"]
+    for kind, codes in TABLE.items():
+        panda = f"{'' if codes.exact else '~ '}{PANDA[codes.panda]} {codes.panda}"
+        condor = f"{CONDOR[codes.condor]} {codes.condor}" if codes.condor else ""
+        sysexit = f"{SYSEXITS[codes.sysexit]} {codes.sysexit}" if codes.sysexit else ""
+        lines.append(f"| `{kind}` | {panda} | {condor} | {codes.glideinwms or ''} | {codes.osg} | {sysexit} |")
+    lines += ["", "## Nearest words", ""]
+    lines += [f"* {peer}: {text}" for peer, text in STAND_INS.items()]
+
+    return "\n".join([*lines, ""])
+
+
+def messages() -> str:
+    """
+    Write the page of the runtimes' words.
+    """
+    lines = [_MESSAGES_HEAD, "| kind | words | known from | cause | advice |", "|---|---|---|---|---|"]
+    for row in WORDINGS:
+        words = row.pattern.replace("|", "\\|")
+        lines.append(f"| `{row.kind}` | `{words}` | {row.source} | {row.cause} | {row.advice} |")
+
+    return "\n".join([*lines, ""])
+
+
+_MAPPINGS_HEAD = """\
+# Mappings
+
+What pilots and batch systems call each kind; `wlcg_isolate.mappings` gives it for an outcome.
+This page is made by `docs/generate.py`.
+
+| function | gives | for |
+|---|---|---|
+| `panda(outcome)` | `(code, diagnostics)`, as pilot3's `resolve_transform_error` | `add_error_code`; the payload's own status is `outcome.exit_code` |
+| `dirac(outcome)` | `S_OK(status)` or `S_ERROR(message)` as a dictionary | what a computing element's `submitJob` returns |
+| `htcondor(outcome)` | `code`, `subcode`, `wrapper_error` | hold (below 1000) or vacate code; the line for the file that `_CONDOR_WRAPPER_ERROR_FILE` names, or None when that file must not exist |
+| `glideinwms(outcome)` | an error type, or None | `error_gen -error`, or `-ok` |
+| `osg_hook(outcome)` | `status`, `message`, `exit_code` | `HookStatusCode` and `HookStatusMessage` of a prepare hook |
+| `sysexit(outcome)` | a number | the exit status of a wrapper |
+
+A payload that ended by itself keeps its own exit status everywhere.
+`~` marks the nearest word where a peer has none of its own.
+Two codes depend on the signal: PanDA's for `stopped` (1201 to 1208) and for a payload that ended by SIGSEGV (1328).
+When one of several problems is wrong everywhere (`retry` is `never`), the job is held, whatever kind comes first.
+"""
+
+_MESSAGES_HEAD = """\
+# Messages of runtimes
+
+The words by which Apptainer, SingularityCE and Singularity say that they failed, what they mean, and where they are from; the first row that matches counts.
+They are read only of a runtime that is known to have failed, or by `classify` for a caller who knows nothing better.
+"Seen" is Apptainer 1.4.5; "all 3" is Singularity 3.0 to 3.8, SingularityCE 3.8 to 4.4 and Apptainer 1.0 to 1.5.3, in whose sources the words were found.
+This page is made by `docs/generate.py`.
+"""
 
 
 def policy() -> str:
@@ -252,6 +314,8 @@ PAGES: Mapping[Path, Callable[[], str]] = {
     HERE / "reference" / "journal.md": journal,
     HERE / "reference" / "attempts.md": attempts,
     HERE / "reference" / "kinds.md": kinds,
+    HERE / "reference" / "mappings.md": mappings,
+    HERE / "reference" / "messages.md": messages,
     HERE / "reference" / "policy.md": policy,
     HERE / "reference" / "variables.md": variables,
     HERE / "reference" / "queries.md": queries,

@@ -18,8 +18,9 @@ import wlcg_isolate
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# A shell starts its background jobs with SIGINT ignored, which every process under test would inherit.
+# A shell starts its background jobs with these ignored, which every process under test would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 #: Environments of hosts, each with the whole environment that its payload gets.

@@ -119,6 +119,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "pid-namespace-unavailable": Kind("runtime", _OTHER, "A container cannot have a PID namespace of its own here."),
     "network-unavailable": Kind("runtime", _OTHER, "A container cannot have a network of its own here."),
+    "loop-devices-exhausted": Kind("runtime", _OTHER, "The kernel has no loop device left to mount the image file."),
     "cvmfs-broken": Kind("runtime", _OTHER, "CVMFS or another network file system has lost its mount."),
     "image-slow": Kind("runtime", _SAME, "The image file took longer to mount than the runtime waits."),
     "cpu-too-old": Kind("runtime", _OTHER, "The image needs a newer processor than the node has."),
@@ -147,8 +148,14 @@ KINDS: Mapping[str, Kind] = {
     # What became of a payload that did start.
     "success": Kind(None, None, "The payload ended with exit status 0."),
     "exit-nonzero": Kind("payload", None, "The payload ended with an exit status other than 0."),
+    "command-not-found": Kind("payload", None, "The container stood, and the payload's command was not in it."),
+    "command-not-executable": Kind(
+        "payload", None, "The container stood, and the payload's command could not be executed."
+    ),
     "ended-by-signal": Kind("payload", None, "A signal ended the payload; nobody sent it through this library."),
-    "time-limit": Kind("timeout", None, "The payload was stopped because its time limit was over."),
+    "time-limit": Kind(
+        "timeout", None, "The payload was stopped because its time limit was over, whatever its exit status."
+    ),
     "stopped": Kind("signal", None, "The pilot passed on a signal and the payload ended by it."),
     "end-unseen": Kind("runtime", None, "The payload ran and ended, but nobody saw its exit status."),
     "runtime-lost": Kind("runtime", _SAME, "The runtime was killed while the payload ran."),

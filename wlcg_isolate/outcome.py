@@ -18,11 +18,15 @@ from typing import Any, Optional, Union
 import attrs
 
 from wlcg_isolate._kinds import KINDS
-from wlcg_isolate._messages import cause_of, is_known, severe_lines
+from wlcg_isolate._messages import cause_of, looks_like_failure
 from wlcg_isolate.errors import IsolateError, Problem
 
 #: Exit status of ``wlcg-isolate run`` when the payload never started.
 NOT_STARTED_STATUS = 125
+
+#: Shown in place of 0 when the payload was stopped because its time was over,
+#: as timeout(1) does.
+TIME_LIMIT_STATUS = 124
 
 
 @attrs.frozen(kw_only=True)
@@ -89,7 +93,10 @@ class Outcome:
         if self.signal is not None:
             return 128 + self.signal
 
-        return self.exit_code if self.exit_code is not None else NOT_STARTED_STATUS
+        if self.exit_code is None:
+            return NOT_STARTED_STATUS
+        # A failure must not look like success to a caller who reads nothing else.
+        return self.exit_code or (0 if self.failed_by is None else TIME_LIMIT_STATUS)
 
     def to_dict(self) -> dict[str, Any]:
         """
@@ -155,7 +162,7 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def runtime_failure(stderr: Union[str, bytes], *, killed_by: Optional[int] = None) -> Problem:
+def runtime_failure(stderr: Union[str, bytes], *, killed_by: Optional[int] = None, command: bool = False) -> Problem:
     """
     Name the cause when the runtime is known to have failed.
 
@@ -163,6 +170,8 @@ def runtime_failure(stderr: Union[str, bytes], *, killed_by: Optional[int] = Non
         stderr: What the runtime printed.
 
         killed_by: The signal that ended it, or None.
+
+        command: Whether the payload's own command was the runtime's.
     """
     if killed_by is not None:
         return Problem(
@@ -172,7 +181,7 @@ def runtime_failure(stderr: Union[str, bytes], *, killed_by: Optional[int] = Non
             advice="look for who sent it: memory limit, batch system, operator",
         )
 
-    return cause_of(stderr)
+    return cause_of(stderr, command=command)
 
 
 def classify(exit_code: int, stderr: Union[str, bytes], started: Optional[bool] = None) -> Outcome:
@@ -186,16 +195,20 @@ def classify(exit_code: int, stderr: Union[str, bytes], started: Optional[bool] 
         stderr: Standard error of the runtime, the payload's mixed in or not.
 
         started: Whether the payload started, when the caller knows.  When
-            it is None the answer is a guess: exit status 1 or 255 (the only
-            two that the runtimes use) together with a line that a runtime
-            prints on failure means the runtime, anything else the payload.
+            it is None the answer is a guess: the runtime failed when the
+            last that was printed is a failure that runtimes are known to
+            print, and the exit status is the one that goes with it.
+
+    Returns:
+        What happened.  Where the runtime says that the payload's command is
+        not in the image or cannot be executed, the payload failed, though it
+        has not started.
     """
     signal = -exit_code if exit_code < 0 else None
     if started is None:
-        known = any(is_known(line) for line in severe_lines(stderr))
-        started = not (known and exit_code in (1, 255))
+        started = not looks_like_failure(exit_code, stderr)
     if not started:
-        problem = runtime_failure(stderr, killed_by=signal)
+        problem = runtime_failure(stderr, killed_by=signal, command=True)
         return of_kind(problem.kind, str(problem), started=False)
 
     return of_payload(None if signal else exit_code, signal)

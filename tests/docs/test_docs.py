@@ -28,6 +28,8 @@ def _generator():
 GENERATED = (
     "attempts.md",
     "kinds.md",
+    "mappings.md",
+    "messages.md",
     "policy.md",
     "variables.md",
     "queries.md",

@@ -267,7 +267,7 @@ def test_no_room_for_scratch(fake, request_for, tmp_path, mocker):
     mocker.patch("wlcg_isolate.launch.scratch.os.mkdir", side_effect=OSError(28, "No space left on device"))
     outcome = launch_plan(plan)
 
-    assert (False, "workdir-not-writable") == (outcome.started, outcome.kind)
+    assert (False, "no-space") == (outcome.started, outcome.kind)
     assert [] == os.listdir(tmp_path / "work")
 
 
@@ -276,7 +276,7 @@ def test_working_directory_gone(fake, request_for, tmp_path):
     plan = make_plan(request_for(fake()), POLICY)
     outcome = launch_plan(attrs.evolve(plan, workdir=str(tmp_path / "gone")))
 
-    assert (False, "workdir-not-writable") == (outcome.started, outcome.kind)
+    assert (False, "workdir-missing") == (outcome.started, outcome.kind)
 
 
 def test_caller_that_ignores_its_children(fake, request_for):

@@ -244,7 +244,7 @@ def test_marker_of_the_image(request_for, policy, started, tmp_path, tree, numbe
 SCRIPTS = {
     "plain": (0o644, "echo no\n", 126, b"wlcg-isolate: /srv/plain: cannot be executed\n"),
     "script": (0o755, "echo run by a shell: $*; exit 5\n", 5, b"run by a shell: a b\n"),
-    "interpreter": (0o755, "#!/nosuch/interpreter\n", 127, b"wlcg-isolate: /srv/interpreter: not found\n"),
+    "interpreter": (0o755, "#!/nosuch/interpreter\n", 126, b"wlcg-isolate: /srv/interpreter: cannot be executed\n"),
     "absent": (None, "", 127, b"wlcg-isolate: /srv/absent: not found\n"),
 }
 

@@ -9,6 +9,7 @@ import subprocess
 
 import pytest
 
+from wlcg_isolate import classify
 from wlcg_isolate.variables import family_of
 
 #: Rows of the table, by what the cases count.
@@ -130,3 +131,120 @@ def test_hard_values_of_the_bare_runtime(cli, bare):
     assert exact < 20
     assert ["e1", "e2", "e4"] == executed(cli.workdir)
     assert sum(at_once.get(f"V{i}") == value for i, value in enumerate(HARD)) < exact
+
+
+# --- who failed ----------------------------------------------------------------------------------------------------
+
+FATAL = "FATAL:   container creation failed: mount hook function failure: mount source /x doesn't exist"
+EPERM = "mount: Operation not permitted"
+
+#: Case D: the truth, and what makes it.  R: the runtime or the node; P: the payload; ok: nobody.
+BLAME = {
+    "image missing": "R",
+    "image cut short": "R",
+    "bind source missing": "R",
+    "bind target impossible": "R",
+    "command not found": "P",
+    "not executable": "P",
+    "payload says FATAL and exits 255": "P",
+    "payload says EPERM and exits 0": "ok",
+    "no user namespaces": "R",
+    "runtime missing": "R",
+    "runtime killed before the start": "R",
+    "payload exits 255": "P",
+}
+
+
+@pytest.fixture
+def situations(cli, image, runtime, tmp_path):
+    """Make each case for the bare runtime and for the library: what goes before, arguments of both, and the command."""
+    short = tmp_path / "short.sif"
+    with open(image("tiny.sif"), "rb") as f:
+        short.write_bytes(f.read()[:300_000])
+    tree = image("tiny")
+    no_namespaces = "echo 0 >/proc/sys/user/max_user_namespaces; "
+    killing = tmp_path / "kill"
+    killing.mkdir()
+    # Once armed, it is ended in the moment it is started; the trial start before is not the one that counts.
+    (killing / "apptainer").write_text(f'#!/bin/sh\n[ ! -e {tmp_path}/armed ] || kill -9 $$\nexec {runtime} "$@"\n')
+    (killing / "apptainer").chmod(0o755)
+
+    return {
+        "image missing": ("", runtime, "/nosuch.sif", (), ("true",)),
+        "image cut short": ("", runtime, short, (), ("true",)),
+        "bind source missing": ("", runtime, tree, ("--bind", "/nosuch:/mnt"), ("true",)),
+        "bind target impossible": ("", runtime, tree, ("--bind", f"{tmp_path}:/sys/nosuch"), ("true",)),
+        "command not found": ("", runtime, tree, (), ("nosuch",)),
+        "not executable": ("", runtime, tree, (), ("/etc/os-release",)),
+        "payload says FATAL and exits 255": ("", runtime, tree, (), ("sh", "-c", f'echo "{FATAL}" >&2; exit 255')),
+        "payload says EPERM and exits 0": ("", runtime, tree, (), ("sh", "-c", f'echo "{EPERM}" >&2; exit 0')),
+        "no user namespaces": (no_namespaces, runtime, tree, (), ("true",)),
+        "runtime missing": ("", "/nosuch/apptainer", tree, (), ("true",)),
+        "runtime killed before the start": ("", killing / "apptainer", tree, (), ("true",)),
+        "payload exits 255": ("", runtime, tree, (), ("sh", "-c", "exit 255")),
+    }
+
+
+def in_shell(setup, argv, environ, directory):
+    """Run a command, on a node that was changed before."""
+    before = (
+        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", f'{setup} exec "$@"', "sh"] if setup else []
+    )
+
+    return subprocess.run(
+        [*before, *map(str, argv)], env=environ, cwd=directory, capture_output=True, check=False, timeout=120
+    )
+
+
+def blamed(outcome):
+    """Reduce an outcome to R, P or ok."""
+    return {None: "ok", "payload": "P", "runtime": "R", "policy": "R"}[outcome["failed_by"]]
+
+
+#: What rules over exit status and text say, which is all that a caller of the bare runtime has.
+RULES = {
+    "not 0 is the payload": lambda status, _: "P" if status else "ok",
+    "255 is the runtime": lambda status, _: "R" if status == 255 else "P" if status else "ok",
+    "text of a FATAL": lambda status, text: "R" if b"FATAL" in text else "P" if status else "ok",
+    "Operation not permitted": lambda status, text: (
+        "R" if b"Operation not permitted" in text else "P" if status else "ok"
+    ),
+}
+
+
+def test_blame(cli, situations, tmp_path):
+    """Case D: twelve of twelve, where no rule over exit status and text gets more than six."""
+    ours, bare, guessed = {}, {}, {}
+    for name, (setup, program, path, binds, command) in situations.items():
+        trace = tmp_path / f"trace-{len(ours)}"
+        (tmp_path / "armed").unlink(missing_ok=True)
+        words = ("--image", path, "--runtime", program, "--trace-dir", "/mnt" if setup else trace, *binds)
+        if "killed" in name:
+            cli.run(*words, command=command)
+            (tmp_path / "armed").touch()
+        cli.outcome.unlink(missing_ok=True)
+        mounted = f"mount -t tmpfs trace /mnt; {setup}" if setup else ""
+        ran = in_shell(mounted, cli.argv(*words, command=command), cli.environ, cli.workdir)
+        ours[name] = blamed(cli.read(ran.returncode).outcome)
+        try:
+            argv = [program, "exec", "--userns", *binds, path, *command]
+            done = in_shell(setup, argv, cli.environ, cli.workdir)
+            status, text = done.returncode, done.stderr
+        except FileNotFoundError:
+            status, text = 127, b""
+        bare[name] = {rule: verdict(status, text) for rule, verdict in RULES.items()}
+        guessed[name] = blamed(classify(status, text).to_dict())
+
+    right = {rule: sum(bare[name][rule] == truth for name, truth in BLAME.items()) for rule in RULES}
+
+    assert BLAME == ours
+    # Without a marker nothing tells a killed or missing runtime from a payload, nor a payload that says its words.
+    assert {"payload says FATAL and exits 255", "runtime missing", "runtime killed before the start"} == {
+        name for name in BLAME if guessed[name] != BLAME[name]
+    }
+    assert {
+        "not 0 is the payload": 5,
+        "255 is the runtime": 5,
+        "text of a FATAL": 6,
+        "Operation not permitted": 4,
+    } == right

@@ -17,9 +17,9 @@ PACKAGE = Path(wlcg_isolate.__file__).resolve().parent
 
 #: Lowest first; a module may import its own group and the groups before it.
 GROUPS = (
-    ("_kinds", "_values", "_events", "_deadline"),
+    ("_kinds", "_codes", "_values", "_events", "_deadline"),
     ("errors", "loader"),
-    ("platforms", "_messages", "products"),
+    ("platforms", "_wordings", "_messages", "products"),
     ("request",),
     ("structure",),
     ("policy",),
@@ -28,7 +28,7 @@ GROUPS = (
     ("host",),
     ("runtime", "fitness", "environment", "binds", "credentials", "isolation"),
     ("_decisions", "_render", "_supervisor", "_checks", "_static", "plan"),
-    ("outcome",),
+    ("outcome", "mappings"),
     ("launch",),
     ("trace",),
     ("run", "remains"),

@@ -381,8 +381,10 @@ def place(tmp_path):
     (tmp_path / "plain").write_text("echo no\n")
     (tmp_path / "script").write_text('echo "$0" "$@"; exit 5\n')
     (tmp_path / "no-interpreter").write_text("#!/nosuch/interpreter\n")
+    (tmp_path / "loop").write_text(f"#!{tmp_path}/loop\n")
+    (tmp_path / "dangling").symlink_to("/nosuch/x")
     (tmp_path / "directory").mkdir()
-    for name in ("script", "no-interpreter"):
+    for name in ("script", "no-interpreter", "loop"):
         (tmp_path / name).chmod(0o755)
 
     return os.fsencode(tmp_path)
@@ -396,17 +398,30 @@ def place(tmp_path):
         ("x" * 300, 127, b"wlcg-isolate: " + b"x" * 300 + b": not found\n"),
         ("/nosuch/x", 127, b"wlcg-isolate: /nosuch/x: not found\n"),
         ("/etc/passwd/x", 127, b"wlcg-isolate: /etc/passwd/x: not found\n"),
-        ("no-interpreter", 127, b"wlcg-isolate: no-interpreter: not found\n"),
+        ("no-interpreter", 126, b"wlcg-isolate: no-interpreter: cannot be executed\n"),
+        ("loop", 126, b"wlcg-isolate: loop: cannot be executed\n"),
+        ("dangling", 127, b"wlcg-isolate: dangling: not found\n"),
         ("plain", 126, b"wlcg-isolate: plain: cannot be executed\n"),
         ("directory", 126, b"wlcg-isolate: directory: cannot be executed\n"),
     ],
-    ids=["unknown", "empty", "long", "no-path", "below-a-file", "interpreter", "plain", "directory"],
+    ids=[
+        "unknown",
+        "empty",
+        "long",
+        "no-path",
+        "below-a-file",
+        "interpreter",
+        "loop",
+        "dangling",
+        "plain",
+        "directory",
+    ],
 )
 def test_no_program(load, place, command, status, said):
-    """What cannot be executed is told as a shell tells it, on the payload's standard error."""
+    """What cannot be executed is told as a shell tells it, on the payload's standard error, and to the host."""
     done = load(laid_out(command, path=place + b":/nosuch"))
 
-    assert (b"\n", (status, None), said) == (done.answer, done.ended, done.said)
+    assert (b"\n" + bytes([status]), (status, None), said) == (done.answer, done.ended, done.said)
 
 
 def test_search_goes_on(load, place):

@@ -68,7 +68,7 @@ RUNTIME_SAYS = {
     ),
     "userns-no-space": (
         1,
-        "FATAL:   Failed to create container process: No space left on device\n",
+        "ERROR  : Failed to create container process: No space left on device\n",
         "user-namespaces-disabled",
     ),
     "mount-namespace": (
@@ -213,6 +213,18 @@ def test_refusal_takes_the_worst_advice(kinds, first, retry):
 def test_started_without_exit_status_shows_the_own_status():
     """A payload whose end nobody saw is not shown as a success."""
     assert 125 == of_kind("end-unseen", started=True).status
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "signal", "status"),
+    [(0, None, 124), (3, None, 3), (124, None, 124), (None, 15, 143), (None, 9, 137), (None, None, 125)],
+    ids=["zero", "own", "124", "term", "kill", "unseen"],
+)
+def test_time_limit_is_no_success(exit_code, signal, status):
+    """A payload that was stopped in the middle and exits with 0 does not look like one that is done."""
+    outcome = of_kind("time-limit", started=True, exit_code=exit_code, signal=signal)
+
+    assert (status, exit_code) == (outcome.status, outcome.exit_code)
 
 
 def test_outcome_in_plain_types():

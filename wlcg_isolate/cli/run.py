@@ -13,15 +13,15 @@ from wlcg_isolate.cli import options
 from wlcg_isolate.cli.output import OutcomeFile, report, workdir_of
 from wlcg_isolate.errors import IsolateError, RequestError
 from wlcg_isolate.launch import Container
-from wlcg_isolate.outcome import NOT_STARTED_STATUS
+from wlcg_isolate.outcome import NOT_STARTED_STATUS, TIME_LIMIT_STATUS
 from wlcg_isolate.request import Payload, Request
 from wlcg_isolate.run import refuse, run_isolated, trace_places
 from wlcg_isolate.trace import close_journals
 
 _EPILOG = f"""\
 Exit status: the payload's own; 128+N when signal N ended it; {NOT_STARTED_STATUS} when it never
-started.  A payload may use any of these itself: --outcome FILE tells without
-doubt.
+started; {TIME_LIMIT_STATUS} in place of 0 when its time was over.  A payload may use any of
+these itself: --outcome FILE tells without doubt.
 
 """
 

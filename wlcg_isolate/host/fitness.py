@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Optional
 
+from wlcg_isolate._messages import cause_of
 from wlcg_isolate.errors import Problem
 from wlcg_isolate.host.facts import ProbeFact, RuntimeFact
 from wlcg_isolate.host.nodefacts import NodeFacts
@@ -16,6 +17,7 @@ from wlcg_isolate.policy import Policy
 from wlcg_isolate.products import Product, needed_options, parse_banner
 
 _INSTALL = "install apptainer 1.1 or newer"
+_BROKEN = ("runtime-broken", "repair or reinstall it")
 
 
 class Mode(NamedTuple):
@@ -95,7 +97,10 @@ def problem_of(
     product = parse_banner(fact.banner)
     if fact.verdict != "works" or product is None:
         reason = fact.reason or "its version is not readable"
-        return _problem("runtime-broken", f"{fact.path} does not work: {reason}", "repair or reinstall it")
+        cause = cause_of(reason)
+        # The only cause that is not the program's own: it fails for this user whatever it is asked.
+        kind, advice = _BROKEN if cause.kind != "user-unknown" else (cause.kind, cause.advice)
+        return _problem(kind, f"{fact.path} does not work: {reason}", advice)
     lacking = product.lacks(needed_options(policy.gpu_use))
     if lacking:
         what = f"{fact.path} is {product.flavour} {product.version}, which lacks options that isolation needs: "

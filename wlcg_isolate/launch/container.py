@@ -13,6 +13,7 @@ Rules:
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import time
@@ -35,6 +36,9 @@ from wlcg_isolate.outcome import Outcome
 from wlcg_isolate.plan import Plan
 
 Ready = handshake.Payload
+
+#: Why no private directory can be made.
+_NO_SCRATCH = {errno.ENOENT: "workdir-missing", errno.ENOSPC: "no-space", errno.EDQUOT: "no-space"}
 
 
 def start(
@@ -95,6 +99,7 @@ class Container:
         self._payload: Optional[Ready] = None
         self._resources = contextlib.ExitStack()
         self._launcher: Optional[process.Child] = None
+        self._standing: Optional[Standing] = None
         self._payload_fd: Optional[int] = None
         self._released = 0.0
         self._passed_on: Optional[int] = None
@@ -167,6 +172,7 @@ class Container:
             wall=wall,
             timed_out=self._timed_out,
             passed_on=self._passed_on,
+            not_executed=self._standing.not_executed() if self._standing else None,
         )
         self._close()
 
@@ -194,9 +200,8 @@ class Container:
         try:
             self._resources.enter_context(Scratch(plan, credentials))
         except OSError as e:
-            raise not_started(
-                "workdir-not-writable", f"{plan.scratch} cannot be made: {e.strerror}", "this node"
-            ) from e
+            kind = _NO_SCRATCH.get(e.errno or 0, "workdir-not-writable")
+            raise not_started(kind, f"{plan.scratch} cannot be made: {e.strerror}", "this node") from e
         limiter = self._resources.enter_context(Limiter(plan))
         with contextlib.ExitStack() as opened:
             standing, self._payload = self._stand_up(streams, cancelled, opened)
@@ -210,8 +215,10 @@ class Container:
         self._payload = limiter.apply(self._payload)
         if on_ready is not None:
             on_ready(self._payload)
+        standing.launcher.mark()
         self._released = time.monotonic()
         standing.let_go(release)
+        self._standing = standing
 
     def _stand_up(
         self, streams: tuple[int, ...], cancelled: Optional[Callable[[], bool]], opened: contextlib.ExitStack

@@ -176,6 +176,27 @@ class Child:
         self.usage: Optional[Any] = None
         self.pidfd = open_pidfd(pid)
         self._lock = threading.Lock()
+        self._reaped_before: Optional[int] = None
+        self._reaped_at_end: Optional[int] = None
+
+    def mark(self) -> None:
+        """
+        Take note of what the child has reaped so far.
+        """
+        self._reaped_before = _reaped_by(self.pid)
+
+    def has_reaped(self) -> Optional[bool]:
+        """
+        Tell whether the child, which has ended, reaped one of its own since
+        the mark; None when the kernel did not tell.
+
+        A child that passes on how its own child ended has reaped it; one that
+        was killed over it has not.  Exit statuses are the same for both.
+        """
+        if self._reaped_before is None or self._reaped_at_end is None:
+            return None
+
+        return self._reaped_at_end > self._reaped_before
 
     def poll(self) -> bool:
         """
@@ -187,13 +208,16 @@ class Child:
         with self._lock:
             if self.ended is None:
                 try:
-                    pid, status, usage = os.wait4(self.pid, os.WNOHANG)
+                    if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                        return False
+                    # Only until it is reaped.
+                    self._reaped_at_end = _reaped_by(self.pid)
+                    _, status, usage = os.wait4(self.pid, 0)
                 except ChildProcessError:
                     # The caller ignores SIGCHLD or reaps everything itself.
                     self.ended = exit_of(self.pidfd) or Ended(None, None)
                     return True
-                if pid:
-                    self.ended, self.usage = decode(status), usage
+                self.ended, self.usage = decode(status), usage
 
             return self.ended is not None
 
@@ -233,6 +257,19 @@ class Child:
         if self.pidfd is not None:
             os.close(self.pidfd)
             self.pidfd = None
+
+
+def _reaped_by(pid: int) -> Optional[int]:
+    """
+    Count the page faults of all that a process has reaped: no process is
+    without any (proc_pid_stat(5), cminflt).
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as f:
+            # The program's name comes before, and may hold anything.
+            return int(f.read().rpartition(b")")[2].split()[8])
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def wait_readable(descriptors: Sequence[int], seconds: Optional[float]) -> list[int]:

@@ -125,6 +125,19 @@ class Standing:
         finally:
             self._pipes.close()
 
+    def not_executed(self) -> Optional[int]:
+        """
+        Give the exit status by which the starter said that it could execute
+        nothing; None when it did, or is no loader.
+        """
+        try:
+            os.set_blocking(self._ready.fileno(), False)
+            said = os.read(self._ready.fileno(), 1)
+        except (OSError, ValueError):
+            return None
+
+        return said[0] if said else None
+
     def close(self) -> None:
         """
         Release everything but the process itself, which must have ended.
@@ -138,7 +151,8 @@ class Standing:
         null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         pipes.callback(os.close, null)
         release_read, self._release = descriptors.pipe(pipes)
-        self._ready, ready_write = descriptors.pipe(pipes)
+        # Stays open to the end: what could not be executed is told on it.
+        self._ready, ready_write = descriptors.pipe(self._life)
         numbers = {0: null, 1: self._words.fileno(), 2: self._words.fileno()}
         numbers.update({RELEASE_FD: release_read.fileno(), MARKER_FD: ready_write.fileno()})
         numbers.update(zip(WAITING_FDS, streams))

@@ -8,12 +8,13 @@ What the program does, written once for all processors.
    release says, and take descriptors 5, 6 and 7 as the standard ones, or end
    with 125.
 4. Write a newline to descriptor 4: the release was read.
-5. Close all other descriptors and block no signal.
+5. Close all other descriptors, but for the marker's, which no program that is
+   executed gets, and block no signal.
 6. Execute the first candidate that can be.  One that is not there is passed
-   over; one of a format that the kernel does not know is a script for
-   ``/bin/sh`` (execvp(3)).
-7. Say what failed on descriptor 2 and end: 127 when nothing was there, 126
-   when something was.
+   over, also when it is only its interpreter that is missing; one of a format
+   that the kernel does not know is a script for ``/bin/sh`` (execvp(3)).
+7. Say what failed on descriptor 2, write the exit status as one byte to the
+   marker's, and end: 127 when nothing was there, 126 when something was.
 
 What was ignored or limited when it started stays so for the payload.
 """
@@ -27,6 +28,9 @@ from wlcg_isolate.loader import release
 from wlcg_isolate.loader.assembler import Assembler
 
 RELEASE_FD, MARKER_FD = 3, 4
+#: Where the marker's is from the release on: the lowest, so that all others
+#: can be closed at once.  It closes by itself when a program is executed.
+_REPORT_FD, _CLOSE_ON_EXEC = RELEASE_FD, 0o2000000
 #: Where the payload's standard descriptors wait.
 WAITING_FDS = (5, 6, 7)
 #: Exit status when nothing was executed.
@@ -47,6 +51,8 @@ _SET_FILTER, _AT_FULL_SPEED = 1, 4
 
 #: What execve(2) says of a path that leads nowhere.
 _NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+#: faccessat(2): relative to the current directory; whether it exists.
+_HERE, _EXISTS = -100, 0
 
 
 def write_program(a: Assembler) -> None:
@@ -132,14 +138,16 @@ def _take_streams(a: Assembler) -> None:
 
 
 def _close_others(a: Assembler) -> None:
-    a.call("close_range", RELEASE_FD, -1, 0)
+    a.call("dup3", MARKER_FD, _REPORT_FD, _CLOSE_ON_EXEC)
+    a.jump_if("ret", "ne", _REPORT_FD, "fail")
+    a.call("close_range", _REPORT_FD + 1, -1, 0)
     a.jump_if("ret", "eq", 0, "closed")
     # Before Linux 5.9: one by one, from the last that there can be.
     a.load("s1", "s0", release.LAST_FD)
     a.label("close")
     a.call("close", "s1")
     a.increase("s1", -1)
-    a.jump_if("s1", "ne", RELEASE_FD - 1, "close")
+    a.jump_if("s1", "ne", _REPORT_FD, "close")
     a.label("closed")
     a.call("rt_sigprocmask", 2, _SCRATCH + _NO_SIGNALS, 0, 8)
 
@@ -156,7 +164,8 @@ def _execute(a: Assembler) -> None:
     a.load("a2", "s0", release.ENVIRONMENT)
     a.call("execve", "s3", "a1", "a2")
     for number in _NOT_THERE:
-        a.jump_if("ret", "eq", -number, "next")
+        a.jump_if("ret", "eq", -number, "missing")
+    a.label("present")
     a.set("s2", release.ADDRESS + release.NOT_EXECUTABLE)
     a.jump_if("ret", "ne", -errno.ENOEXEC, "next")
     a.load("a1", "s0", release.SCRIPT_ARGUMENTS)
@@ -165,6 +174,12 @@ def _execute(a: Assembler) -> None:
     a.load("a2", "s0", release.ENVIRONMENT)
     a.call("execve", "a0", "a1", "a2")
     a.jump("next")
+    a.label("missing")
+    a.copy("s4", "ret")
+    a.call("faccessat", _HERE, "s3", _EXISTS)
+    a.jump_if("ret", "ne", 0, "next")
+    a.copy("ret", "s4")
+    a.jump("present")
 
 
 def _give_up(a: Assembler) -> None:
@@ -172,6 +187,9 @@ def _give_up(a: Assembler) -> None:
     a.load("a1", "s2", release.TEXT)
     a.load("a2", "s2", release.TEXT_SIZE)
     a.call("write", 2, "a1", "a2")
+    a.copy("a1", "s2")
+    a.increase("a1", release.STATUS)
+    a.call("write", _REPORT_FD, "a1", 1)
     a.load("a0", "s2", release.STATUS)
     a.call("exit_group", "a0")
     a.label("fail")

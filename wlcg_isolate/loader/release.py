@@ -31,6 +31,9 @@ TEXT, TEXT_SIZE, STATUS = 0, 8, 16
 FILTER = 96
 _TABLE_SIZE = 104
 
+#: The shell's own (POSIX, 2.8.2).
+NOT_FOUND_STATUS, NOT_EXECUTABLE_STATUS = 127, 126
+
 _SHELL = b"/bin/sh"
 
 #: The kernel's own limits (limits.h), the NUL byte of a path included.
@@ -141,7 +144,10 @@ def lay_out(
     # Its path is written to the second place, whichever candidate it is.
     shell = [*memory.words([_SHELL]), 0, *arguments[1:]]
     texts = []
-    for reason, status in ((b"not found", 127), (b"cannot be executed", 126)):
+    for reason, status in (
+        (b"not found", NOT_FOUND_STATUS),
+        (b"cannot be executed", NOT_EXECUTABLE_STATUS),
+    ):
         text = b"wlcg-isolate: " + command[0][:_PATH_MAX] + b": " + reason + b"\n"
         texts += [memory.put(text), len(text), status]
 
