@@ -4,11 +4,12 @@ The keys of policy that are about trace records.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Optional
 
 import attrs
 
-from wlcg_isolate._values import as_tuple
+from wlcg_isolate._values import as_mapping, as_tuple
 from wlcg_isolate.policy import checks, trace_checks
 from wlcg_isolate.policy.isolation_keys import IsolationKeys
 from wlcg_isolate.policy.journal import JournalSettings
@@ -44,6 +45,18 @@ class TraceKeys(IsolationKeys):
         trace_on_write_error: What becomes of a payload whose records cannot be
             written: ``refuse`` does not start it, ``continue`` starts it and
             warns in its outcome.
+
+        trace_receivers: Where records go besides, as soon as they are on
+            disk: a name and an address for each, such as
+            ``syslog+tls://host:6514``.
+
+        trace_required: Receivers that must have the record of a payload's
+            start before its first instruction.
+
+        trace_deliver_seconds: How long a payload waits for them.
+
+        trace_flush_seconds: How long ``wlcg-isolate run`` waits at its end
+            for receivers to take the last records.
     """
 
     trace_directories: tuple[str, ...] = attrs.field(
@@ -64,3 +77,11 @@ class TraceKeys(IsolationKeys):
     trace_on_write_error: str = attrs.field(
         default="refuse", metadata=choice(trace_checks.write_error, layers=SITE_ONLY)
     )
+    trace_receivers: Mapping[str, str] = attrs.field(
+        factory=dict, converter=as_mapping, metadata=choice(trace_checks.receivers, entries=True, layers=SITE_ONLY)
+    )
+    trace_required: tuple[str, ...] = attrs.field(
+        default=(), converter=as_tuple, metadata=choice(checks.texts, layers=SITE_ONLY)
+    )
+    trace_deliver_seconds: float = attrs.field(default=5.0, metadata=choice(checks.seconds, layers=SITE_ONLY))
+    trace_flush_seconds: float = attrs.field(default=2.0, metadata=choice(checks.seconds, layers=SITE_ONLY))

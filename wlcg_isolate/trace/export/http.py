@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from http import client
 from typing import Any, Optional
 
-from wlcg_isolate.trace.export.address import Address
+from wlcg_isolate.policy.address import Address
 from wlcg_isolate.trace.export.receiver import ReceiverError, Refusal, fields_of
 
 _NDJSON = "application/x-ndjson"

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
-from wlcg_isolate.trace.export.address import Address
+from wlcg_isolate.policy.address import Address
 from wlcg_isolate.trace.export.receiver import ReceiverError, Refusal, fields_of
 
 #: One message id for each event, as sd-id128(3) asks: journalctl finds the

@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Optional
 
-from wlcg_isolate.trace.export.address import Address
+from wlcg_isolate.policy.address import Address
 from wlcg_isolate.trace.export.receiver import ReceiverError, Refusal, fields_of
 
 

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from wlcg_isolate.trace.export.address import Address, read_address
+from wlcg_isolate.policy.address import Address, read_address
 
 
 class ReceiverError(Exception):

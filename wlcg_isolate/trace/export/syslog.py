@@ -18,7 +18,7 @@ import termios
 from collections.abc import Sequence
 from typing import Optional
 
-from wlcg_isolate.trace.export.address import Address
+from wlcg_isolate.policy.address import Address
 from wlcg_isolate.trace.export.core import fitting
 from wlcg_isolate.trace.export.receiver import ReceiverError, Refusal, fields_of
 
