@@ -12,6 +12,7 @@ import time
 
 import attrs
 import pytest
+import structlog
 
 from wlcg_isolate import Policy, launch_plan, make_plan, run_isolated
 
@@ -200,6 +201,30 @@ def test_told_to_stop_before_the_start(fake, request_for, tmp_path):
 
     assert (False, "signal", "stopped-before-start") == (outcome.started, outcome.failed_by, outcome.kind)
     assert [] == os.listdir(tmp_path / "work")
+
+
+@pytest.mark.usefixtures("watched")
+@pytest.mark.parametrize("on_difference", ["refuse", "warn"])
+def test_container_by_name_only(fake, request_for, tmp_path, on_difference):
+    """Namespaces alone are no container: what else is missing is named, all of it, and is policy's to judge."""
+    policy = attrs.evolve(POLICY, isolation_on_difference=on_difference, isolation_root="confine")
+    started = tmp_path / "work" / "started"
+    with structlog.testing.capture_logs() as events:
+        structlog.configure()
+        outcome = run_isolated(request_for(fake(), "touch", "started"), policy)
+    structlog.reset_defaults()
+    found = outcome.message if on_difference == "refuse" else " ".join(events[0]["differences"])
+
+    assert ("success" if on_difference == "warn" else "isolation-incomplete") == outcome.kind
+    assert (on_difference == "warn") == started.exists()
+    for words in (
+        "no_new_privs",
+        "CapEff",
+        "the image can be written",
+        "/tmp is not private",
+        "/dev/shm is the host's",
+    ):
+        assert words in found
 
 
 def test_record_that_cannot_be_written(fake, request_for, tmp_path, mocker):

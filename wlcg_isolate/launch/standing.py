@@ -13,6 +13,7 @@ from typing import Callable, Optional
 from wlcg_isolate import _render
 from wlcg_isolate.errors import LaunchError
 from wlcg_isolate.launch import descriptors, handshake, inherited, process
+from wlcg_isolate.launch.confinement import shared_namespaces
 from wlcg_isolate.launch.lifeline import watch
 from wlcg_isolate.launch.starters import Starter
 from wlcg_isolate.launch.verdict import not_started
@@ -22,6 +23,9 @@ from wlcg_isolate.plan import Plan
 
 #: How long a wish to stop may wait while the container is being made.
 _CANCEL_SECONDS = 0.1
+
+#: Longer than any process number with its newline.
+_MOST_MARKER = 32
 
 
 class NoMarkerError(LaunchError):
@@ -71,10 +75,10 @@ class Standing:
             raise not_started(
                 "isolation-incomplete", "the payload's process was not found below the runtime's", "the node"
             )
-        runtime = self._plan.runtime
-        shared = handshake.shared_namespaces(payload, userns=runtime.mode == "userns", pid=runtime.pid)
-        if shared:
-            reason = f"the container has no {', '.join(shared)} namespace of its own"
+        # Without these it is no container, whatever policy says of differences.
+        lacking = list(shared_namespaces(self._plan, payload))
+        if {"mnt", "user"} & set(lacking):
+            reason = f"the container has no {', '.join(lacking)} namespace of its own"
             raise not_started("isolation-incomplete", reason, "the runtime's configuration")
         if not self._starter.is_program_of(payload.pid):
             raise not_started("start-forged", "another program than the loader wrote the start marker", "the image")
@@ -168,10 +172,12 @@ class Standing:
                 )
             if not process.wait_readable([self._ready.fileno()], min(left, _CANCEL_SECONDS)):
                 continue
-            chunk = os.read(self._ready.fileno(), 64)
+            chunk = os.read(self._ready.fileno(), _MOST_MARKER)
             if not chunk:
                 raise self._no_marker()
             marker += chunk
+            if len(marker) > _MOST_MARKER:
+                raise not_started("start-forged", "what was written is no start marker", "the image")
 
         return marker
 
@@ -182,6 +188,6 @@ class Standing:
         self.launcher.wait(self._plan.grace)
         self.launcher.kill()
         ended = self.launcher.ended or process.Ended(None, None)
-        self._words.seek(0)
+        words = descriptors.words_in(self._words)
 
-        return NoMarkerError([runtime_failure(self._words.read(), killed_by=ended.signal)])
+        return NoMarkerError([runtime_failure(words, killed_by=ended.signal)])

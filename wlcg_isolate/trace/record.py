@@ -107,6 +107,7 @@ class TraceRecord:
             "wlcg.isolation.mode": plan.runtime.mode,
             "wlcg.isolation.starter": process.starter,
             "wlcg.isolation.starter_reason": process.starter_reason or None,
+            **_isolation_fields(plan, process),
             "wlcg.isolation.binds": [
                 {"source": b.source, "target": b.target, "writable": b.writable, "origin": b.origin}
                 for b in plan.mounts
@@ -214,6 +215,28 @@ def _identity_fields(identity: Identity) -> dict[str, Any]:
         "wlcg.token.iss": identity.user_iss,
         # Nothing was verified here: the pilot said so.
         "wlcg.identity.source": "wms-asserted" if known else "none",
+    }
+
+
+def _isolation_fields(plan: Plan, process: Ready) -> dict[str, Any]:
+    """
+    Say what surrounds the payload: what was asked for, and what was seen.
+    """
+    isolation = plan.isolation
+    wanted = isolation.limits.given
+    filtered = process.starter == "loader" and not (isolation.nesting and isolation.keyrings)
+
+    return {
+        "wlcg.isolation.root": isolation.to_dict()["root"],
+        "wlcg.isolation.network": isolation.network,
+        "wlcg.isolation.nesting": isolation.nesting,
+        "wlcg.isolation.keyrings": isolation.keyrings,
+        "wlcg.isolation.filtered": filtered,
+        "wlcg.isolation.less": list(isolation.less),
+        "wlcg.isolation.differences": list(process.differences),
+        "wlcg.isolation.limits": dict(process.limits),
+        "wlcg.isolation.limits_missing": [name for name in wanted if name not in process.limits],
+        "wlcg.isolation.cgroup": process.cgroup,
     }
 
 
