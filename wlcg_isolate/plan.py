@@ -84,6 +84,8 @@ class Plan:
 
         warnings: What a person should know though nothing is refused.
 
+        policy: What held when it was made.
+
         unrenderable: Why `argv`, `environ` and `shell` cannot express this
             plan; empty when they can.  `launch_plan` does not depend on it.
     """
@@ -109,6 +111,7 @@ class Plan:
     grace: float
     start_deadline: float
     warnings: tuple[str, ...] = ()
+    policy: Policy = attrs.field(factory=Policy, repr=False)
     unrenderable: tuple[Problem, ...] = ()
 
     @property
@@ -301,6 +304,7 @@ def make_plan(request: Request, policy: Policy, facts: Optional[HostFacts] = Non
             *image.warnings,
             *policy.warnings,
         ),
+        policy=policy,
     )
 
     return attrs.evolve(plan, unrenderable=tuple(_static.unrenderable(plan, facts)))

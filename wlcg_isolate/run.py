@@ -7,12 +7,12 @@ from __future__ import annotations
 import contextlib
 import os
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Callable, Optional
 
 import attrs
 
-from wlcg_isolate import _events, launch
+from wlcg_isolate import launch
 from wlcg_isolate._checks import NO_WORKDIR
 from wlcg_isolate._values import is_below, normal_path
 from wlcg_isolate.errors import IsolateError, PolicyError, TraceError
@@ -22,7 +22,10 @@ from wlcg_isolate.plan import Plan, make_plan
 from wlcg_isolate.policy import Policy
 from wlcg_isolate.policy.settle import settle
 from wlcg_isolate.request import Request
-from wlcg_isolate.trace import Journal, TraceRecord, journal_for
+from wlcg_isolate.trace import bind_trace_id, payload as records
+from wlcg_isolate.trace.pilot import open_journal, write
+from wlcg_isolate.trace.reading import protected_identity
+from wlcg_isolate.trace.telling import Telling
 
 #: Called with the running payload, so that a caller can pass signals on.
 OnStart = Callable[[launch.Container], None]
@@ -58,7 +61,7 @@ def run_isolated(
     try:
         plan = make_plan(request, policy)
     except IsolateError as error:
-        return refuse(error, request, trace_places(request, policy))
+        return refuse(error, request, trace_places(request, policy), policy)
 
     return launch_plan(plan, on_start=on_start, cancelled=cancelled, **streams)
 
@@ -106,33 +109,42 @@ def launch_plan(
     Returns:
         What happened, a failed start included.
     """
-    try:
-        journal = journal_for(plan.trace_dirs)
-        container = launch.start(
-            plan,
-            on_ready=lambda process: journal.write(TraceRecord.started(plan, process)),
-            cancelled=cancelled,
-            **streams,
-        )
-    except IsolateError as error:
-        return _refused(error, plan.request, plan.trace_dirs, plan.trace_id)
+    with bind_trace_id(plan.trace_id):
+        return _launch(plan, on_start, cancelled, streams)
 
-    _events.emit("payload.started", trace_id=plan.trace_id, pid=container.pid)
+
+def _launch(
+    plan: Plan,
+    on_start: Optional[OnStart],
+    cancelled: Optional[Callable[[], bool]],
+    streams: Mapping[str, Any],
+) -> Outcome:
     try:
-        if on_start is not None:
-            on_start(container)
-        outcome = container.wait()
-    except BaseException:
-        container.kill()
-        _write_end(journal, container, container.wait())
-        raise
-    _write_end(journal, container, outcome)
-    _events.emit("payload.ended", trace_id=plan.trace_id, kind=outcome.kind, failed_by=outcome.failed_by)
+        telling = Telling(plan)
+        container = launch.start(plan, on_ready=telling.started, cancelled=cancelled, **streams)
+    except IsolateError as error:
+        return _refused(error, plan.request, plan.trace_dirs, plan.trace_id, plan.policy)
+
+    with telling.of(container):
+        try:
+            if on_start is not None:
+                on_start(container)
+            outcome = container.wait()
+        except BaseException:
+            container.kill()
+            telling.ended(container.wait())
+            raise
+        telling.ended(outcome)
 
     return outcome
 
 
-def refuse(error: IsolateError, request: Optional[Request], trace_dirs: Iterable[str]) -> Outcome:
+def refuse(
+    error: IsolateError,
+    request: Optional[Request],
+    trace_dirs: Iterable[str],
+    policy: Optional[Policy] = None,
+) -> Outcome:
     """
     Turn an error into the outcome of a payload that was never started, and
     record it where that is possible.
@@ -143,8 +155,13 @@ def refuse(error: IsolateError, request: Optional[Request], trace_dirs: Iterable
         request: What was asked, as far as it was understood.
 
         trace_dirs: Where the record may go, best first.
+
+        policy: What holds here; where it is not known, the record names no
+            user.
     """
-    return _refused(error, request, _out_of_sight(trace_dirs, request), str(uuid.uuid4()))
+    trace_id = str(uuid.uuid4())
+    with bind_trace_id(trace_id):
+        return _refused(error, request, _out_of_sight(trace_dirs, request), trace_id, policy)
 
 
 def _out_of_sight(trace_dirs: Iterable[str], request: Optional[Request]) -> list[str]:
@@ -161,20 +178,23 @@ def _out_of_sight(trace_dirs: Iterable[str], request: Optional[Request]) -> list
     return [place for place in trace_dirs if not is_below(place, workdir)]
 
 
-def _refused(error: IsolateError, request: Optional[Request], trace_dirs: Iterable[str], trace_id: str) -> Outcome:
+def _refused(
+    error: IsolateError,
+    request: Optional[Request],
+    trace_dirs: Iterable[str],
+    trace_id: str,
+    policy: Optional[Policy],
+) -> Outcome:
     outcome = of_refusal(error, trace_id)
-    record = TraceRecord.refused(error.problems, outcome, request)
+    who = records.withheld(request)
+    if policy is not None and request is not None:
+        # What refuses the payload may be that its identity cannot be read or protected.
+        with contextlib.suppress(IsolateError):
+            who = protected_identity(request.identity, policy, trace_id)
+    known = policy or Policy()
+    record = records.refused(error.problems, outcome, request, known, who)
     # Where no record can be written, the refusal itself still stands.
     with contextlib.suppress(TraceError):
-        journal_for(trace_dirs).write(record)
-    _events.emit("payload.refused", trace_id=trace_id, problems=[p.kind for p in error.problems])
+        write(open_journal(trace_dirs, known), record)
 
     return outcome
-
-
-def _write_end(journal: Journal, container: launch.Container, outcome: Outcome) -> None:
-    try:
-        journal.write(TraceRecord.ended(container.plan, container.payload, outcome))
-    except TraceError as error:
-        # The payload has run; its result must not be lost with its record.
-        _events.emit("trace.lost", trace_id=container.plan.trace_id, reason=str(error))

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from wlcg_isolate.cli import trace_reveal as reveal
 from wlcg_isolate.cli.output import print_json, report, report_error, table
 from wlcg_isolate.errors import IsolateError
 from wlcg_isolate.host import trace_candidates
@@ -27,7 +28,10 @@ def main(argv: Sequence[str]) -> int:
     show.add_argument("--trace-dir", metavar="DIR", help="the same as DIR")
     show.add_argument("--trace-id", metavar="ID", help="only this payload's records")
     show.add_argument("--json", action="store_true", help="as a JSON list")
+    reveal.add_to(commands)
     options = parser.parse_args(argv)
+    if options.command == "reveal":
+        return reveal.main(options)
     try:
         records, remarks = read_records(options.path or options.trace_dir or _default())
     except IsolateError as error:
@@ -48,6 +52,10 @@ def main(argv: Sequence[str]) -> int:
 _HEAD = ("TIME", "EVENT", "PAYLOAD", "PID", "VO", "USER", "JOB", "IMAGE OR RESULT")
 
 
+#: What names a user, in whatever mode.
+_USER = ("user.name", "wlcg.token.sub", "user.hash", "wlcg.identity.mode")
+
+
 def _rows(records: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
     for record in records:
         yield (
@@ -56,21 +64,25 @@ def _rows(records: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
             str(record.get("container.id", "-"))[:8],
             str(record.get("process.pid", "-")),
             str(record.get("wlcg.vo", "-")),
-            str(record.get("user.name", record.get("wlcg.token.sub", "-"))),
+            str(next((record[n] for n in _USER if n in record), "-")),
             str(record.get("wlcg.job.id", "-")),
             _result(record),
         )
 
 
 def _result(record: dict[str, Any]) -> str:
-    if record["event.action"] == "payload.start":
+    if "wlcg.kill.reason" in record:
+        return f"{record['wlcg.kill.reason']} ({record.get('wlcg.kill.signal', '-')})"
+    if "wlcg.image.resolved_path" in record:
         return str(record.get("wlcg.image.resolved_path", "-"))
     kinds = [str(reason.get("kind")) for reason in record.get("event.reason", ())]
     if kinds:
         return ", ".join(kinds)
+    if "wlcg.outcome.kind" not in record:
+        return "-"
     ended_by = record.get("wlcg.process.term_signal", record.get("process.exit_code", "-"))
 
-    return f"{record.get('wlcg.outcome.kind', '-')} ({ended_by})"
+    return f"{record['wlcg.outcome.kind']} ({ended_by})"
 
 
 def _default() -> str:

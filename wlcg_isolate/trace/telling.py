@@ -1,0 +1,105 @@
+"""
+Tell the life of one payload, event by event, to journal and log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import Optional
+
+from wlcg_isolate import _events
+from wlcg_isolate.errors import TraceError
+from wlcg_isolate.launch import Container, Ready
+from wlcg_isolate.outcome import Outcome
+from wlcg_isolate.plan import Plan
+from wlcg_isolate.trace import payload
+from wlcg_isolate.trace.pilot import open_journal, write
+from wlcg_isolate.trace.reading import protected_identity
+from wlcg_isolate.trace.record import TraceRecord
+
+
+class Telling:
+    """
+    The records of one payload.
+
+    Before the payload runs, a record that cannot be written is an error;
+    afterwards its result must not be lost with its record.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        """
+        Find out for whom it is, and record that it may run.
+
+        Raises:
+            HostError: Its identity cannot be read or protected.
+
+            TraceError: The record cannot be written.
+        """
+        self._plan = plan
+        self._who = protected_identity(plan.request.identity, plan.policy, plan.trace_id)
+        self._repositories = payload.look_at_repositories(plan)
+        self._process: Optional[Ready] = None
+        self._over = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._journal = open_journal(plan.trace_dirs, plan.policy)
+        payload.tell_decisions(plan)
+        write(self._journal, payload.authorised(plan, self._who))
+
+    def started(self, process: Ready) -> None:
+        """
+        Record the start, before the first instruction.
+
+        Raises:
+            TraceError: The record is not on disk.
+        """
+        self._process = process
+        write(self._journal, payload.started(self._plan, process, self._who, self._repositories))
+
+    @contextlib.contextmanager
+    def of(self, container: Container) -> Iterator[None]:
+        """
+        Record what happens to the running payload.
+        """
+        container.on_kill = self._killed
+        if self._plan.policy.trace_running_seconds is not None:
+            self._begin(threading.Thread(target=self._say_running, daemon=True))
+        try:
+            yield
+        finally:
+            self._over.set()
+
+    def ended(self, outcome: Outcome) -> None:
+        """
+        Record the end, as the last of all.
+        """
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+        if self._process is not None:
+            self._say(payload.ended(self._plan, self._process, outcome, self._who))
+
+    def _killed(self, reason: str, number: int) -> None:
+        """
+        Record who ends it, in a thread: this may be a signal handler, which
+        interrupted the very code that holds the journal.
+        """
+        if self._process is not None:
+            record = payload.killed(self._plan, self._process, self._who, reason, number)
+            self._begin(threading.Thread(target=self._say, args=(record,), daemon=True))
+
+    def _say_running(self) -> None:
+        while not self._over.wait(self._plan.policy.trace_running_seconds):
+            if self._process is not None:
+                self._say(payload.running(self._plan, self._process, self._who))
+
+    def _begin(self, thread: threading.Thread) -> None:
+        self._threads.append(thread)
+        thread.start()
+
+    def _say(self, record: TraceRecord) -> None:
+        try:
+            write(self._journal, record)
+        except TraceError as error:
+            _events.emit("trace.lost", trace_id=self._plan.trace_id, reason=str(error))
