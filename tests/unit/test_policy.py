@@ -110,6 +110,13 @@ DEFAULTS = {
     "payload.grace_seconds": 10.0,
     "payload.limit_seconds": None,
     "trace.directories": ["{state}/wlcg_isolate/trace", "/var/tmp/wlcg_isolate.{uid}/trace"],
+    "trace.identity_ca_directory": None,
+    "trace.identity_key_file": None,
+    "trace.identity_mode": "clear",
+    "trace.identity_seal_file": None,
+    "trace.record_arguments": False,
+    "trace.running_seconds": None,
+    "trace.site": None,
 }
 
 SECONDS = ["runtime_probe_seconds", "runtime_start_seconds", "host_touch_seconds", "payload_grace_seconds"]

@@ -87,9 +87,12 @@ def parse_dn(text: str) -> Name:
     Raises:
         ValueError: It is none.
     """
-    text = text.strip()
+    text = text.lstrip()
+    if text.startswith("/"):
+        return tuple(_slash_parts(text.rstrip()))
 
-    return tuple(_slash_parts(text)) if text.startswith("/") else _comma_parts(text)
+    # A blank at the end may be an escaped one.
+    return _comma_parts(text.rstrip("\t\r\n"))
 
 
 def user_part(name: Name) -> Name:

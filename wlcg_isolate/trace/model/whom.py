@@ -64,7 +64,7 @@ FIELDS = (
         "`denied`."),
     row("wlcg.authz.backend", _TEXTS, OWN, "payload.authorised", "Who decided."),
     row("wlcg.authz.warnings", _TEXTS, OWN, "payload.authorised", "What should be known though it refuses nothing."),
-    row("event.reason", tuple[Reason, ...], ECS, "payload.refused!", "Every reason. (In ECS this is one text.)"),
+    row("event.reason", tuple[Reason, ...], ECS, "payload.refused!", "Every reason; in ECS this is one text."),
     row("wlcg.resolve.reason", str, OWN, "identity.resolve!", "Why it was opened, as who opened it says."),
     row("wlcg.resolve.event_id", str, OWN, "identity.resolve!", "`event.id` of the record that was opened."),
 )  # fmt: skip
