@@ -192,9 +192,9 @@ def _refused(
         with contextlib.suppress(IsolateError):
             who = protected_identity(request.identity, policy, trace_id)
     known = policy or Policy()
-    record = records.refused(error.problems, outcome, request, known, who)
     # Where no record can be written, the refusal itself still stands.
     with contextlib.suppress(TraceError):
-        write(open_journal(trace_dirs, known), record)
+        journal = open_journal(trace_dirs, known)
+        write(journal, records.refused(error.problems, outcome, request, known, who))
 
     return outcome

@@ -25,6 +25,9 @@ from wlcg_isolate.trace.pilot import common_fields, node_fields
 from wlcg_isolate.trace.protect import PERSON, WITHHELD, Keys, Protected, protected
 from wlcg_isolate.trace.record import TraceRecord
 
+#: A payload does not wait longer for what is only good to know.
+_MOST_SECONDS = 5.0
+
 #: Shorter words are in too many others to be taken out.
 _LEAST_NAME = 3
 
@@ -162,7 +165,7 @@ def look_at_repositories(plan: Plan) -> RepositoryLook:
     root = plan.policy.on_node("/cvmfs")
     paths = (plan.image.resolved_path, *(bind.source for bind in plan.mounts), plan.runtime.path)
 
-    return RepositoryLook(repositories_of(paths, root), plan.policy.touch_seconds(root), root)
+    return RepositoryLook(repositories_of(paths, root), min(plan.policy.touch_seconds(root), _MOST_SECONDS), root)
 
 
 def withheld(request: Optional[Request]) -> Protected:
