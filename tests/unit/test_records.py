@@ -16,7 +16,7 @@ from wlcg_isolate.host import evidence
 from wlcg_isolate.launch import Ready
 from wlcg_isolate.outcome import Usage, of_payload, of_refusal
 from wlcg_isolate.trace import payload as records, pilot
-from wlcg_isolate.trace.describe import decisions
+from wlcg_isolate.trace.describe import decisions, plan_fields
 from wlcg_isolate.trace.model import FIELDS, MEANINGS, OPEN
 from wlcg_isolate.trace.model.row import row
 from wlcg_isolate.trace.protect import Protected
@@ -87,7 +87,7 @@ def test_arguments_where_policy_wants_them(plan, check_record):
     """Policy can have arguments shown; what looks like a credential is taken out all the same."""
     command = ("tool", "--password", SECRET, "--url=https://u:pw@host/x", "a=1", "access_token=abcdef0123")
     planned = plan(*command, policy=Policy(trace_record_arguments=True))
-    shown = records.started(planned, READY, NOBODY).to_dict()
+    shown = records.started(planned, READY, NOBODY, planned=plan_fields(planned)).to_dict()
     check_record(shown)
 
     assert ["tool", "--password", "<removed>", "--url=https://<removed>@host/x", "a=1", "access_token=<removed>"] == (
@@ -98,7 +98,7 @@ def test_arguments_where_policy_wants_them(plan, check_record):
 def test_record_of_a_start(plan, check_record):
     """The start ties process, payload, image, runtime and isolation together."""
     planned = plan("true", identity=Identity(job_id="7", pilot_id="P-1"))
-    shown = records.started(planned, READY, NOBODY).to_dict()
+    shown = records.started(planned, READY, NOBODY, planned=plan_fields(planned)).to_dict()
     check_record(shown)
 
     assert {

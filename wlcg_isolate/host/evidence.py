@@ -14,7 +14,8 @@ from typing import NamedTuple, Optional
 
 from wlcg_isolate.host import procfs
 
-_MAX_BYTES = 1 << 20
+#: More than most such files have.
+_CHUNK = 1 << 16
 
 #: A user id that nobody set: loginuid under most batch daemons.
 _UNSET = 4294967295
@@ -191,8 +192,20 @@ def _number(text: Optional[str]) -> Optional[int]:
 
 
 def _read(path: str) -> Optional[str]:
+    """
+    Read a file of the kernel's, at a third of what `open` takes.
+    """
     try:
-        with open(path, encoding="ascii", errors="replace") as f:
-            return f.read(_MAX_BYTES)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
+    parts = []
+    try:
+        while part := os.read(fd, _CHUNK):
+            parts.append(part)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+
+    return b"".join(parts).decode("ascii", "replace")

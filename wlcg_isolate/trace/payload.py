@@ -6,7 +6,7 @@ What they share is found out once: who it runs for, and what the pilot is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Optional
 
 from wlcg_isolate import _events
@@ -32,14 +32,33 @@ _MOST_SECONDS = 5.0
 _LEAST_NAME = 3
 
 
-def started(plan: Plan, process: Ready, who: Protected, cvmfs: Optional[RepositoryLook] = None) -> TraceRecord:
+def started(
+    plan: Plan,
+    process: Ready,
+    who: Protected,
+    *,
+    planned: Mapping[str, Any],
+    cvmfs: Optional[RepositoryLook] = None,
+) -> TraceRecord:
     """
     Record that a payload is about to execute its first instruction.
+
+    Args:
+        plan: Its plan.
+
+        process: Its process.
+
+        who: For whom it runs.
+
+        planned: What `describe.plan_fields` says of the plan; made before,
+            since the container waits for this record.
+
+        cvmfs: The look at repositories that was begun with the launch.
     """
     fields = {
         **_shared(plan.policy, plan.request.identity, who),
         **node_fields(),
-        **describe.plan_fields(plan),
+        **planned,
         **describe.process_fields(process),
         "wlcg.cvmfs": None if cvmfs is None else cvmfs.result() or None,
         "wlcg.authz.decision": "allowed",

@@ -14,7 +14,7 @@ from wlcg_isolate.errors import TraceError
 from wlcg_isolate.launch import Container, Ready
 from wlcg_isolate.outcome import Outcome
 from wlcg_isolate.plan import Plan
-from wlcg_isolate.trace import payload
+from wlcg_isolate.trace import describe, payload
 from wlcg_isolate.trace.pilot import open_journal, write
 from wlcg_isolate.trace.reading import protected_identity
 from wlcg_isolate.trace.record import TraceRecord
@@ -40,6 +40,7 @@ class Telling:
         self._plan = plan
         self._who = protected_identity(plan.request.identity, plan.policy, plan.trace_id)
         self._repositories = payload.look_at_repositories(plan)
+        self._planned = describe.plan_fields(plan)
         self._process: Optional[Ready] = None
         self._over = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -55,7 +56,8 @@ class Telling:
             TraceError: The record is not on disk.
         """
         self._process = process
-        write(self._journal, payload.started(self._plan, process, self._who, self._repositories))
+        record = payload.started(self._plan, process, self._who, planned=self._planned, cvmfs=self._repositories)
+        write(self._journal, record)
 
     @contextlib.contextmanager
     def of(self, container: Container) -> Iterator[None]:
