@@ -12,6 +12,7 @@ Rules:
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -27,36 +28,34 @@ class _Form(NamedTuple):
     Attributes:
         sign: Lower-case text without which the pattern cannot match.
 
-        pattern: What is replaced.
+        pattern: What is replaced; compiled where its sign was found.
 
         kept: What is put there, as `re.sub` has it.
     """
 
     sign: str
-    pattern: re.Pattern[str]
+    pattern: str
     kept: str = REMOVED
 
 
 _FORMS = (
     # RFC 7468; without an end it goes to the end of the text.
-    _Form("-----begin", re.compile(r"-----BEGIN [^-]*-----.*?(?:-----END [^-]*-----|\Z)", re.DOTALL)),
+    _Form("-----begin", r"-----BEGIN [^-]*-----.*?(?:-----END [^-]*-----|\Z)"),
     # RFC 7515 and 7516: base64url of a JSON object, then parts after dots.
-    _Form("eyj", re.compile(r"eyJ[\w-]{8,}(?:\.[\w-]*)*")),
+    _Form("eyj", r"eyJ[\w-]{8,}(?:\.[\w-]*)*"),
     # Macaroons: base64 of the first packet's length, in versions 1 and 2 (libmacaroons).
-    _Form("mda", re.compile(r"\bMDA[\w+/-]{24,}=*")),
-    _Form("age", re.compile(r"\bAgE[\w+/-]{24,}=*")),
+    _Form("mda", r"\bMDA[\w+/-]{24,}=*"),
+    _Form("age", r"\bAgE[\w+/-]{24,}=*"),
     # RFC 3986, 3.2.1: the user's part of an authority.
-    _Form("://", re.compile(r"(\w://)[^\s/@'\"]*:[^\s@'\"]*@"), rf"\1{REMOVED}@"),
+    _Form("://", r"(\w://)[^\s/@'\"]*:[^\s@'\"]*@", rf"\1{REMOVED}@"),
     # RFC 7235, 6750, 7617.
-    _Form("bearer", re.compile(r"(?i)(\bbearer(?:\s|%20|\+)+)[\w.~+/%-]{8,}=*"), rf"\1{REMOVED}"),
-    _Form("basic", re.compile(r"(?i)(\bbasic\s+)[\w+/]{12,}=*"), rf"\1{REMOVED}"),
+    _Form("bearer", r"(?i)(\bbearer(?:\s|%20|\+)+)[\w.~+/%-]{8,}=*", rf"\1{REMOVED}"),
+    _Form("basic", r"(?i)(\bbasic\s+)[\w+/]{12,}=*", rf"\1{REMOVED}"),
     # Parameters of URLs, assignments and options.
     _Form(
         "=",
-        re.compile(
-            r"(?i)([\w-]*(?:passw(?:or)?d|passphrase|secret|token|authz|signature|credential|api_?key)"
-            r"=)(?!<removed>)[^\s&;,'\"]{4,}"
-        ),
+        r"(?i)((?:passw(?:or)?d|passphrase|secret|token|authz|signature|credential|api_?key)"
+        r"=)(?!<removed>)[^\s&;,'\"]{4,}",
         rf"\1{REMOVED}",
     ),
 )
@@ -69,9 +68,14 @@ def scrub(text: str) -> str:
     lower = text.lower()
     for form in _FORMS:
         if form.sign in lower:
-            text = form.pattern.sub(form.kept, text)
+            text = _compiled(form.pattern).sub(form.kept, text)
 
     return text
+
+
+@functools.cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern, re.DOTALL)
 
 
 def without(text: str, words: Iterable[str], instead: str) -> str:

@@ -114,7 +114,7 @@ def test_both_notations_agree(name):
 def test_as_cryptography_writes_it(pairs):
     """What another implementation of RFC 4514 writes is read the same way."""
     # It writes the values of a name of one part each; NUL and controls differ in spelling only.
-    assume(all(0 < len(value) < 64 for _, value in pairs))
+    assume(all(0 < len(value) < 64 and not set(value) & set("\t\r\n") for _, value in pairs))
     text = x509.Name([x509.NameAttribute(oid, value) for oid, value in pairs]).rfc4514_string()
     expected = tuple((({NameOID.COMMON_NAME: "CN"}.get(oid, "O"), value),) for oid, value in pairs)
 

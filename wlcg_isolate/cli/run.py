@@ -17,6 +17,7 @@ from wlcg_isolate.outcome import NOT_STARTED_STATUS
 from wlcg_isolate.policy import Policy
 from wlcg_isolate.request import Payload, Request
 from wlcg_isolate.run import refuse, run_isolated, trace_places
+from wlcg_isolate.trace.pilot import end_pilot
 
 _EPILOG = f"""\
 Exit status: the payload's own; 128+N when signal N ended it; {NOT_STARTED_STATUS} when it never
@@ -59,6 +60,7 @@ def _main(argv: Sequence[str], signals: _Signals) -> int:
     else:
         outcome = run_isolated(parsed.request, parsed.policy, on_start=signals.pass_on_to, cancelled=signals.fatal)
 
+    end_pilot()
     if file is not None:
         file.write(outcome)
     if not outcome.started:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import os
-import re
 from typing import NamedTuple, Optional
 
 from wlcg_isolate.host import procfs
@@ -19,9 +18,6 @@ _CHUNK = 1 << 16
 
 #: A user id that nobody set: loginuid under most batch daemons.
 _UNSET = 4294967295
-
-#: proc(5) shows local addresses so: the address, then what it is.
-_LOCAL = re.compile(r"\|-- (\S+)\n\s+/32 host LOCAL")
 
 #: This network, loopback and link-local addresses (RFC 6890).
 _NOT_OF_NODE = ("0.", "127.", "169.254.")
@@ -164,7 +160,10 @@ def parse_addresses(fib_trie: str, if_inet6: str) -> tuple[str, ...]:
     """
     List the node's addresses from ``fib_trie`` and ``if_inet6`` (proc(5)).
     """
-    found = [word for word in dict.fromkeys(_LOCAL.findall(fib_trie)) if not word.startswith(_NOT_OF_NODE)]
+    lines = [line.strip() for line in fib_trie.splitlines()]
+    # An address, then what it is.
+    local = [line[4:] for line, kind in zip(lines, lines[1:]) if kind == "/32 host LOCAL" and line.startswith("|-- ")]
+    found = [word for word in dict.fromkeys(local) if not word.startswith(_NOT_OF_NODE)]
     rows = [line.split() for line in if_inet6.splitlines()]
     numbers = [row[0] for row in rows if len(row) > 3 and row[3] == _GLOBAL]
     if numbers:

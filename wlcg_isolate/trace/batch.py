@@ -72,9 +72,7 @@ _CONDOR_SIGNS = ("_CONDOR_JOB_AD", "_CONDOR_SCRATCH_DIR")
 #: What Grid Engine says for no index, and LSF for none.
 _NO_INDEX = ("", "undefined", "0")
 
-_AD_LINE = re.compile(
-    r'^(ClusterId|ProcId|GlobalJobId|RemoteHost) = (?:"([^"\n]*)"|(\d+))', re.MULTILINE | re.IGNORECASE
-)
+_AD_LINE = r'(?im)^(ClusterId|ProcId|GlobalJobId|RemoteHost) = (?:"([^"\n]*)"|(\d+))'
 
 
 @attrs.frozen(kw_only=True)
@@ -118,7 +116,7 @@ def batch_jobs(environ: Mapping[str, str], job_ad: Optional[str] = None) -> tupl
 
 
 def _htcondor(environ: Mapping[str, str], job_ad: str) -> Iterator[BatchJob]:
-    found = {m[1].lower(): m[2] or m[3] for m in _AD_LINE.finditer(job_ad)}
+    found = {m[1].lower(): m[2] or m[3] for m in (re.finditer(_AD_LINE, job_ad) if job_ad else ())}
     if found or any(environ.get(sign) for sign in _CONDOR_SIGNS):
         cluster, global_id = found.get("clusterid"), found.get("globaljobid")
         yield BatchJob(

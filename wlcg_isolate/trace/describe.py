@@ -27,7 +27,7 @@ from wlcg_isolate.trace.pilot import entity_id, start_of
 _ELSEWHERE = ("--mount", "--workdir", "--pwd")
 
 #: An option after which a secret follows as a word of its own.
-_SECRET_OPTION = re.compile(r"(?i)-{1,2}[\w-]*(passw(or)?d|passphrase|secret|token|api-?key|credential)s?\Z")
+_HIDES_NEXT = r"(?i)-{1,2}[\w-]*(passw(or)?d|passphrase|secret|token|api-?key|credential)s?\Z"
 
 
 def payload_fields(payload: Payload, *, arguments: bool) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def _shown(command: Iterable[str]) -> Iterator[str]:
     secret = False
     for word in command:
         yield REMOVED if secret else scrub(word)
-        secret = bool(_SECRET_OPTION.match(word))
+        secret = bool(re.match(_HIDES_NEXT, word))
 
 
 def request_fields(request: Request) -> dict[str, Any]:

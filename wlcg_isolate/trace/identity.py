@@ -5,12 +5,17 @@ Who a payload runs for, where that is known from, and how far it is verified.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 import attrs
 
 from wlcg_isolate.request import Identity
-from wlcg_isolate.trace import dn, token, x509
+
+# What reads names, proxies and tokens is loaded where there is one.
+if TYPE_CHECKING:
+    from wlcg_isolate.trace.dn import Name
+    from wlcg_isolate.trace.token import Claims
+    from wlcg_isolate.trace.x509 import Certificate
 
 
 @attrs.frozen(kw_only=True)
@@ -48,7 +53,7 @@ class Who:
     issuer: Optional[str] = None
     sub: Optional[str] = None
     iss: Optional[str] = None
-    claims: Optional[token.Claims] = None
+    claims: Optional[Claims] = None
     spellings: tuple[str, ...] = ()
 
     @property
@@ -67,7 +72,7 @@ def identify(
     *,
     proxy: Optional[bytes] = None,
     bearer: Optional[bytes] = None,
-    authorities: Iterable[x509.Certificate] = (),
+    authorities: Iterable[Certificate] = (),
 ) -> Who:
     """
     Find out who it is.
@@ -115,6 +120,8 @@ def _spelt(text: Optional[str], *, proxy: bool) -> tuple[Optional[str], Optional
     """
     if text is None:
         return None, None, ()
+    from wlcg_isolate.trace import dn
+
     try:
         full = dn.parse_dn(text)
     except ValueError:
@@ -125,10 +132,12 @@ def _spelt(text: Optional[str], *, proxy: bool) -> tuple[Optional[str], Optional
     return dn.format_dn(name), "rfc4514", (text, *_spellings(name), *_spellings(full))
 
 
-def _spellings(name: dn.Name) -> tuple[str, ...]:
+def _spellings(name: Name) -> tuple[str, ...]:
     """
     List how a name may be written, and the names of a person in it.
     """
+    from wlcg_isolate.trace import dn
+
     words = [value for part in name for kind, value in part if kind in _PERSONAL]
 
     return (dn.slash_dn(name), dn.format_dn(name), ", ".join(dn.format_dn((part,)) for part in reversed(name)), *words)
@@ -138,7 +147,9 @@ def _spellings(name: dn.Name) -> tuple[str, ...]:
 _PERSONAL = ("CN", "UID", "emailAddress", "SN", "GN", "serialNumber")
 
 
-def _of_proxy(asserted: Who, proxy: bytes, authorities: Iterable[x509.Certificate]) -> Who:
+def _of_proxy(asserted: Who, proxy: bytes, authorities: Iterable[Certificate]) -> Who:
+    from wlcg_isolate.trace import dn, x509
+
     chain = x509.certificates(proxy)
     name, issuer = x509.owner_of(chain)
     canonical = dn.format_dn(name)
@@ -158,6 +169,8 @@ def _of_proxy(asserted: Who, proxy: bytes, authorities: Iterable[x509.Certificat
 
 
 def _of_token(asserted: Who, bearer: bytes) -> Who:
+    from wlcg_isolate.trace import token
+
     claims = token.decode(bearer)
     if asserted.sub is not None and (asserted.iss, asserted.sub) != (claims.iss, claims.sub):
         msg = "it belongs to somebody else than the request names"

@@ -9,15 +9,17 @@ name in clear where policy wants none, is no way out.
 from __future__ import annotations
 
 import os
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 from wlcg_isolate.errors import HostError, Problem
 from wlcg_isolate.host.plainfile import read_plain_within
 from wlcg_isolate.policy import Policy
 from wlcg_isolate.request import Identity
-from wlcg_isolate.trace import x509
 from wlcg_isolate.trace.identity import Who, identify
 from wlcg_isolate.trace.protect import LEAST_KEY, Keys, Protected, protected
+
+if TYPE_CHECKING:
+    from wlcg_isolate.trace import x509
 
 #: Longer than any chain of proxies, token or key.
 _MAX_BYTES = 1 << 20
@@ -55,6 +57,8 @@ def _authorities(policy: Policy) -> tuple[x509.Certificate, ...]:
     directory = policy.trace_identity_ca_directory
     if directory is None:
         return ()
+    from wlcg_isolate.trace import x509
+
     found: list[x509.Certificate] = []
     for name in sorted(os.listdir(directory)):
         if name.endswith((".0", ".1", ".pem")):
