@@ -35,20 +35,25 @@ _OIDS = {"DC": NameOID.DOMAIN_COMPONENT, "OU": NameOID.ORGANIZATIONAL_UNIT_NAME,
 class Holder:
     """A name with a key, and a certificate by somebody."""
 
-    def __init__(self, words, issuer=None, *, until=DAY, signer=None):
+    def __init__(self, words, issuer=None, *, until=DAY, signer=None, proxy=None):
         self.key = ec.generate_private_key(ec.SECP256R1())
         pairs = (word.split("=", 1) for word in words)
         self.words = tuple(words)
         self.name = x509.Name([x509.NameAttribute(_OIDS[kind], value) for kind, value in pairs])
         builder = x509.CertificateBuilder().subject_name(self.name).issuer_name((issuer or self).name)
         builder = builder.public_key(self.key.public_key()).serial_number(x509.random_serial_number())
+        if proxy:
+            info = x509.UnrecognizedExtension(
+                x509.ObjectIdentifier(proxy), b"0\x0c0\x0a\x06\x08+\x06\x01\x05\x05\x07\x15\x01"
+            )
+            builder = builder.add_extension(info, critical=True)
         builder = builder.not_valid_before(NOW - 2 * DAY).not_valid_after(NOW + until)
         self.certificate = builder.sign((signer or issuer or self).key, hashes.SHA256())
         self.pem = self.certificate.public_bytes(serialization.Encoding.PEM)
 
-    def proxy(self, name="1234567", **more):
+    def proxy(self, name="1234567", *, kind="1.3.6.1.5.5.7.1.14", **more):
         """Make a proxy of this."""
-        return Holder((*self.words, f"CN={name}"), self, **more)
+        return Holder((*self.words, f"CN={name}"), self, proxy=kind, **more)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +62,7 @@ def authority():
     ca = Holder(("DC=ch", "CN=Some CA"))
     user = Holder(JANE, ca)
     first = user.proxy()
-    second = first.proxy("limited proxy")
+    second = first.proxy("limited proxy", kind=None)
 
     return ca, user, first, second
 
@@ -108,6 +113,23 @@ def test_how_far_verified(authority, holders, trusted, expected):
 
     assert expected == certificates.how_far_verified(read, certificates.certificates(ca.pem) if trusted else ())
     assert NAME == identify(Identity(), proxy=chain(*(known[n] for n in holders.split()))).name
+
+
+@pytest.mark.parametrize("kind", ["1.3.6.1.5.5.7.1.14", "1.3.6.1.4.1.3536.1.222"])
+def test_proxies_say_so(authority, kind):
+    """Proxies of the standard and of its draft are known by their extension, whatever their name."""
+    user = authority[1]
+
+    assert NAME == identify(Identity(), proxy=chain(user.proxy("x", kind=kind), user)).name
+
+
+def test_authority_that_issues_names_below_its_own():
+    """A user's name that is the authority's with a common name more is no proxy's."""
+    ca = Holder(("DC=ch", "OU=CA"))
+    user = Holder((*ca.words, "CN=Jane Doe"), ca)
+    who = identify(Identity(), proxy=chain(user.proxy(), user), authorities=certificates.certificates(ca.pem))
+
+    assert ("CN=Jane Doe,OU=CA,DC=ch", "OU=CA,DC=ch", "ca") == (who.name, who.issuer, who.verified)
 
 
 @pytest.mark.parametrize("damage", [b"", b"x", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"])

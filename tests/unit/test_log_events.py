@@ -15,6 +15,7 @@ from wlcg_isolate import Policy, TraceError, TraceRecord, _events
 from wlcg_isolate.errors import PlanError, Problem
 from wlcg_isolate.run import refuse
 from wlcg_isolate.trace import add_trace_id, bind_trace_id, current_trace_id, pilot
+from wlcg_isolate.trace.telling import Telling
 
 
 @pytest.fixture
@@ -174,3 +175,18 @@ def test_first_and_last(tmp_path, check_record):
 def test_record_without_payload():
     """A record about no payload has no payload's id."""
     assert "container.id" not in TraceRecord(action="pilot.start").to_dict()
+
+
+def test_no_thread_for_a_record(told, mocker, tmp_path):
+    """Where no thread can be started, a signal still reaches the payload, and that a record is lost is told."""
+    plan = mocker.Mock(trace_id="t", trace_dirs=[str(tmp_path)], policy=Policy())
+    telling = Telling.__new__(Telling)
+    telling._plan, telling._threads, telling._process = plan, [], object()
+    mocker.patch("wlcg_isolate.trace.telling.payload.killed")
+    telling._who = None
+    mocker.patch(
+        "wlcg_isolate.trace.telling.threading.Thread.start", side_effect=RuntimeError("can't start new thread")
+    )
+    telling._killed("stop", 15)
+
+    assert [("trace.lost", "can't start new thread")] == [(event["event"], event["reason"]) for event in told]

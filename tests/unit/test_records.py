@@ -253,3 +253,13 @@ def test_plan_keeps_its_policy(plan):
 
     assert "EXAMPLE" == records.authorised(planned, NOBODY).to_dict()["wlcg.site"]
     assert "EXAMPLE" not in repr(attrs.evolve(planned))
+
+
+def test_bytes_that_are_no_text(plan, check_record):
+    """What is no UTF-8 does not make a record that other readers refuse."""
+    planned = plan("tool", "\udcff", "é", policy=Policy(trace_record_arguments=True))
+    shown = records.started(planned, READY, NOBODY, planned=plan_fields(planned)).to_dict()
+    check_record(shown)
+
+    assert ["tool", "\\udcff", "é"] == shown["process.args"]
+    json.dumps(shown, ensure_ascii=False).encode()

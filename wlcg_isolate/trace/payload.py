@@ -7,7 +7,7 @@ What they share is found out once: who it runs for, and what the pilot is.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from wlcg_isolate import _events
 from wlcg_isolate._scrub import without
@@ -217,15 +217,26 @@ def _record(action: str, trace_id: str, fields: dict[str, Any], who: Protected) 
     if hidden:
         for field in ("event.reason", "process.args", "wlcg.authz.warnings"):
             if fields.get(field) is not None:
-                fields[field] = _hide(fields[field], hidden)
+                fields[field] = _each(fields[field], lambda text: without(text, hidden, PERSON))
 
-    return TraceRecord(action=action, trace_id=trace_id, fields=fields)
+    return TraceRecord(action=action, trace_id=trace_id, fields=_each(fields, _unicode))
 
 
-def _hide(value: Any, hidden: list[str]) -> Any:
+def _each(value: Any, change: Callable[[str], str]) -> Any:
+    """
+    Change every text in a value of plain types.
+    """
     if isinstance(value, str):
-        return without(value, hidden, PERSON)
+        return change(value)
     if isinstance(value, dict):
-        return {name: _hide(item, hidden) for name, item in value.items()}
+        return {name: _each(item, change) for name, item in value.items()}
 
-    return [_hide(item, hidden) for item in value]
+    return [_each(item, change) for item in value] if isinstance(value, list) else value
+
+
+def _unicode(text: str) -> str:
+    """
+    Escape bytes that are no text: readers in other languages refuse a whole
+    record for one of them, and so a payload could hide.
+    """
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()

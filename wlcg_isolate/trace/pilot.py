@@ -172,6 +172,7 @@ def open_journal(directories: Iterable[str], policy: Policy) -> Journal:
             cannot be written.
     """
     journal = journal_for(directories)
+    # Under the lock the pilot also gets its id, before any record of another thread can want it.
     with _opening:
         if journal not in _opened:
             fields = {**common_fields(policy), **_process_fields()}

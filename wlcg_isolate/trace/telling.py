@@ -97,8 +97,13 @@ class Telling:
                 self._say(payload.running(self._plan, self._process, self._who))
 
     def _begin(self, thread: threading.Thread) -> None:
-        self._threads.append(thread)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:
+            # No more threads: a signal must reach the payload nevertheless.
+            _events.emit("trace.lost", trace_id=self._plan.trace_id, reason=str(error))
+        else:
+            self._threads.append(thread)
 
     def _say(self, record: TraceRecord) -> None:
         try:

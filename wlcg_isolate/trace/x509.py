@@ -19,6 +19,12 @@ _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]*)-----END CERT
 #: Tag of the version, the one field that may be missing.
 _VERSION = 0xA0
 
+#: DER of the extension's number: 1.3.6.1.5.5.7.1.14, and Globus's 1.3.6.1.4.1.3536.1.222.
+_PROXY_INFO = (bytes.fromhex("06082b0601050507010e"), bytes.fromhex("060a2b060104019b5001815e"))
+
+#: Names that proxies had before they had an extension.
+_OLD_PROXIES = ("proxy", "limited proxy")
+
 #: String types of DER to their encodings.  Nobody's T.61 is T.61.
 _TEXTS = {0x0C: "utf-8", 0x13: "ascii", 0x14: "latin-1", 0x16: "ascii", 0x1C: "utf-32-be", 0x1E: "utf-16-be"}
 
@@ -43,11 +49,17 @@ class Certificate(NamedTuple):
     def is_proxy(self) -> bool:
         """
         Whether it is a proxy: its subject is its issuer's with one more
-        common name (RFC 3820, 3.4; the older forms too).
-        """
-        added = self.subject[-1:]
+        common name, and it says so by its extension (RFC 3820, 3.4 and 3.8,
+        and the draft before it) or by that name, as the oldest ones.
 
-        return self.subject[:-1] == self.issuer and bool(added) and added[0][0][0] == "CN"
+        The names alone do not tell: an authority may issue names below its
+        own.
+        """
+        if not self.subject or self.subject[:-1] != self.issuer:
+            return False
+        ((kind, value), *more) = self.subject[-1]
+
+        return kind == "CN" and not more and (value in _OLD_PROXIES or any(oid in self.der for oid in _PROXY_INFO))
 
 
 def certificates(pem: bytes) -> tuple[Certificate, ...]:
