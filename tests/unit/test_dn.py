@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 from cryptography import x509
 from cryptography.x509.oid import NameOID
-from hypothesis import assume, example, given, strategies as st
+from hypothesis import HealthCheck, assume, example, given, settings, strategies as st
 
 from wlcg_isolate.trace.dn import attribute, canonical_dn, format_dn, parse_dn, slash_dn, user_part
+
+#: A busy machine is no fault of what is tested.
+_QUIET = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 JANE = "CN=Jane Doe,OU=Users,DC=cern,DC=ch"
 
@@ -91,6 +94,7 @@ _PARTS = st.lists(st.tuples(_KINDS, _VALUES), min_size=1, max_size=2, unique_by=
 _NAMES = st.lists(_PARTS.map(lambda pairs: tuple(sorted(pairs))), min_size=1, max_size=5).map(tuple)
 
 
+@_QUIET
 @given(_NAMES)
 @example(((("CN", " "),),))
 @example(((("CN", "# "),),))
@@ -101,6 +105,7 @@ def test_written_names_are_read_back(name):
     assert format_dn(name) == canonical_dn(format_dn(name))
 
 
+@_QUIET
 @given(_NAMES)
 def test_both_notations_agree(name):
     """A name has the same form in both notations, where slashes can express it."""
@@ -110,6 +115,7 @@ def test_both_notations_agree(name):
     assert format_dn(name) == canonical_dn(slash_dn(name))
 
 
+@_QUIET
 @given(st.lists(st.tuples(st.sampled_from([NameOID.COMMON_NAME, NameOID.ORGANIZATION_NAME]), _VALUES), min_size=1))
 def test_as_cryptography_writes_it(pairs):
     """What another implementation of RFC 4514 writes is read the same way."""
@@ -121,6 +127,7 @@ def test_as_cryptography_writes_it(pairs):
     assert expected == parse_dn(text)
 
 
+@_QUIET
 @given(st.text(max_size=40))
 def test_any_text(text):
     """No text does worse than being no name."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from wlcg_isolate._scrub import scrub, without
 from wlcg_isolate.errors import Problem
+
+#: A busy machine is no fault of what is tested.
+_QUIET = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 JWT = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJqYW5lIn0.c2lnbmF0dXJlc2lnbmF0dXJl"
 KEY = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBg\n-----END PRIVATE KEY-----"
@@ -65,6 +68,7 @@ def test_other_text_stays(text):
     assert text == scrub(text)
 
 
+@_QUIET
 @given(st.text(max_size=60), st.text(max_size=60), st.integers(12, len(JWT)))
 def test_no_part_stays(before, after, cut):
     """Wherever a token stands and is cut, nothing of payload and signature is left."""
@@ -73,6 +77,7 @@ def test_no_part_stays(before, after, cut):
     assert not any(JWT[i : i + 8] in left for i in range(12, cut - 8) if JWT[i : i + 8] not in before + after)
 
 
+@_QUIET
 @given(st.text(max_size=200))
 def test_twice_is_once(text):
     """Text that was cleaned is clean."""
