@@ -147,6 +147,8 @@ def test_many_at_once(request_for, policy, tmp_path):
     lines = [line for file in (tmp_path / "trace").iterdir() for line in file.read_text().splitlines()]
 
     assert {(t, i): (t * 4 + i, f"{t * 4 + i}\n", ["out"]) for t in range(8) for i in range(4)} == statuses
-    assert 64 == len([json.loads(line) for line in lines])
+    assert [32, 32] == [
+        [json.loads(x)["event.action"] for x in lines].count(a) for a in ("payload.start", "payload.end")
+    ]
     assert 1 >= len(set(os.listdir("/proc/self/fd")) - set(before)), "only the journal stays open"
     assert "" == Path(f"/proc/self/task/{os.getpid()}/children").read_text()
