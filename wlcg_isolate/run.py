@@ -12,7 +12,7 @@ from typing import Any, Callable, Optional
 
 import attrs
 
-from wlcg_isolate import launch
+from wlcg_isolate import _events, launch
 from wlcg_isolate._checks import NO_WORKDIR
 from wlcg_isolate._values import is_below, normal_path
 from wlcg_isolate.errors import IsolateError, PolicyError, TraceError
@@ -192,9 +192,11 @@ def _refused(
         with contextlib.suppress(IsolateError):
             who = protected_identity(request.identity, policy, trace_id)
     known = policy or Policy()
-    # Where no record can be written, the refusal itself still stands.
-    with contextlib.suppress(TraceError):
+    try:
         journal = open_journal(trace_dirs, known)
         write(journal, records.refused(error.problems, outcome, request, known, who))
+    except TraceError:
+        # Where no record can be written, the refusal itself still stands.
+        _events.emit("payload.refused", trace_id=trace_id, kind=outcome.kind)
 
     return outcome

@@ -190,3 +190,15 @@ def test_no_thread_for_a_record(told, mocker, tmp_path):
     telling._killed("stop", 15)
 
     assert [("trace.lost", "can't start new thread")] == [(event["event"], event["reason"]) for event in told]
+
+
+def test_refusal_without_a_place_for_its_record(told, tmp_path):
+    """A refusal that cannot be recorded is told all the same, with its id."""
+    (tmp_path / "file").write_text("")
+    outcome = refuse(
+        PlanError([Problem(kind="image-missing", message="gone")]), None, [str(tmp_path / "file")], Policy()
+    )
+
+    assert [("payload.refused", outcome.trace_id, "image-missing")] == [
+        (event["event"], event["trace_id"], event["kind"]) for event in told
+    ]
