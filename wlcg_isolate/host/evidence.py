@@ -26,6 +26,10 @@ _NOT_OF_NODE = ("0.", "127.", "169.254.")
 _GLOBAL = "00"
 
 
+#: States of processes that have ended (proc(5)).
+_ENDED = ("Z", "X")
+
+
 class Machine(NamedTuple):
     """
     A node.
@@ -57,6 +61,8 @@ class Process(NamedTuple):
     A process as seen from this PID namespace.
 
     Attributes:
+        ended: Whether nothing but its exit status is left of it, if that.
+
         parent: Its parent's process id.
 
         group: Process group.
@@ -73,6 +79,7 @@ class Process(NamedTuple):
         audit_session: The session of the audit system, or None.
     """
 
+    ended: bool = True
     parent: Optional[int] = None
     group: Optional[int] = None
     session: Optional[int] = None
@@ -112,6 +119,7 @@ def process(pid: int) -> Process:
         return Process()
 
     return Process(
+        ended=words[0] in _ENDED,
         parent=int(words[1]),
         group=int(words[2]),
         session=int(words[3]),

@@ -116,11 +116,14 @@ def refused(
     return _record("payload.refused", outcome.trace_id or "", fields, who)
 
 
-def running(plan: Plan, process: Ready, who: Protected) -> TraceRecord:
+def running(plan: Plan, process: Ready, who: Protected) -> Optional[TraceRecord]:
     """
-    Record that a payload still runs, and as what program.
+    Record that a payload still runs, and as what program; None when it does
+    not, though nobody has seen its end yet.
     """
     seen = evidence.process(process.pid)
+    if seen.ended or seen.start_ticks != process.start_ticks:
+        return None
     fields = {
         **_shared(plan.policy, plan.request.identity, who),
         **describe.handle_fields(process),

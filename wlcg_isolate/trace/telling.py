@@ -93,8 +93,9 @@ class Telling:
 
     def _say_running(self) -> None:
         while not self._over.wait(self._plan.policy.trace_running_seconds):
-            if self._process is not None:
-                self._say(payload.running(self._plan, self._process, self._who))
+            record = None if self._process is None else payload.running(self._plan, self._process, self._who)
+            if record is not None:
+                self._say(record)
 
     def _begin(self, thread: threading.Thread) -> None:
         try:

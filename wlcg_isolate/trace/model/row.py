@@ -17,6 +17,7 @@ MEANINGS: Mapping[str, str] = {
     "log.checkpoint": "The state of the chain of a file, now and then.",
     "log.recovered": "A file that a crash had left was found.",
     "log.close": "A file ends in order.",
+    "log.purged": "Files that were kept long enough were removed.",
     "pilot.start": "A pilot process begins; its first record of its own.",
     "pilot.end": "It ends in order; one that is killed leaves none.",
     "payload.authorised": "A payload may run; on disk before anything of it is started.",
