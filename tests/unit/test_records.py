@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import subprocess
 
 import attrs
 import pytest
@@ -140,9 +141,10 @@ def test_record_of_an_end(plan, check_record):
 def test_other_records_of_a_payload(plan, check_record):
     """Authorisation, life sign and end by force are records of the same payload."""
     planned = plan("true")
+    alive = READY._replace(start_ticks=evidence.process(os.getpid()).start_ticks)
     made = [
         records.authorised(planned, NOBODY).to_dict(),
-        records.running(planned, READY, NOBODY).to_dict(),
+        records.running(planned, alive, NOBODY).to_dict(),
         records.killed(planned, READY, NOBODY, "time-limit", 15).to_dict(),
     ]
     for record in made:
@@ -162,6 +164,19 @@ def test_password_of_an_image_is_not_recorded(image):
 
     assert "pa55w0rd" not in json.dumps(shown)
     assert "registry.example/x is not there" in shown["event.reason"][0]["message"]
+
+
+def test_what_has_ended_does_not_run(plan):
+    """A process that is gone, only waits to be reaped, or is another one of the same number, is not said to run."""
+    waits = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, waits.pid, os.WEXITED | os.WNOWAIT)
+    seen = evidence.process(waits.pid)
+    found = [records.running(plan("true"), READY, NOBODY)]
+    found.append(records.running(plan("true"), READY._replace(pid=waits.pid, start_ticks=seen.start_ticks), NOBODY))
+    waits.wait()
+    found.append(records.running(plan("true"), READY._replace(pid=waits.pid, start_ticks=None), NOBODY))
+
+    assert [None] * 3 == found
 
 
 def test_process_has_one_identity_for_ever():
