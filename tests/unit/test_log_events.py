@@ -69,11 +69,13 @@ def test_tasks_are_apart():
     """Each asyncio task has the id of its own payload."""
 
     async def work(name):
+        """Pause while another task runs."""
         with bind_trace_id(name):
             await asyncio.sleep(0.001)
             return current_trace_id()
 
     async def both():
+        """Run two tasks at once."""
         return await asyncio.gather(work("a"), work("b"))
 
     assert ["a", "b"] == asyncio.run(both())
