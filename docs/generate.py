@@ -19,6 +19,8 @@ from wlcg_isolate.policy import Policy
 from wlcg_isolate.policy.explain import plain
 from wlcg_isolate.policy.model import FIELDS, RULES
 from wlcg_isolate.policy.rules import LAYERS, Rule
+from wlcg_isolate.trace.chain import INTEGRITY_FIELDS, JOURNAL_FIELDS
+from wlcg_isolate.trace.findings import FINDINGS
 from wlcg_isolate.trace.model import FIELDS as RECORDED, MEANINGS, OPEN, Field
 from wlcg_isolate.trace.record import EVENTS
 
@@ -80,6 +82,35 @@ def variables() -> str:
     lines += ["| default | drop | all others | no rule and no request asks for it | |", ""]
 
     return "\n".join(lines)
+
+
+def journal() -> str:
+    """
+    Write the page of the journal's fields and findings.
+    """
+    lines = [_JOURNAL_HEAD, "## In every line", "", "| field | means |", "|---|---|"]
+    lines += [f"| `{name}` | {meaning} |" for name, meaning in INTEGRITY_FIELDS.items()]
+    lines += ["", "## In the journal's own records", "", "| field | means |", "|---|---|"]
+    lines += [f"| `{name}` | {meaning} |" for name, meaning in JOURNAL_FIELDS.items()]
+    for harm, title in ((True, "Findings: something was altered or lost"), (False, "Remarks: nothing was")):
+        lines += ["", f"## {title}", "", "| kind | means |", "|---|---|"]
+        lines += [f"| `{kind}` | {meaning.text} |" for kind, meaning in FINDINGS.items() if meaning.harm == harm]
+
+    return "\n".join([*lines, ""])
+
+
+_JOURNAL_HEAD = """\
+# Journal
+
+What the files of trace records add to the records, and what `wlcg-isolate trace verify` can find in them.
+What that proves is told in [what the records prove](../explanation/what-the-records-prove.md).
+This page is made by `docs/generate.py`.
+
+A line is `BODY,"hash":"H","mac":"M"}}` and a newline.
+`BODY` begins with `{"@timestamp":"` and ends with `"prev_hash":"P"`, in the order of the table; `H` is the SHA-256 of its bytes.
+`M` is the HMAC-SHA-256 of `H`, as it is written, with the record's key; the key of the next record is the SHA-256 of `wlcg_isolate journal key`, a NUL byte and the present one.
+Records of the journal about itself have the events `log.genesis`, `log.checkpoint`, `log.recovered`, `log.purged` and `log.close`, and an empty `container.id`.
+"""
 
 
 _VARIABLES_HEAD = """\
@@ -147,7 +178,7 @@ This page is made by `docs/generate.py`.
 
 _TRACE_FIELDS = """\
 In **bold**: the events that always have the field.
-Events `log.*` are the journal's, which adds fields of its own.
+Events `log.*` are the journal's, which adds [fields of its own](journal.md).
 """
 
 
@@ -191,6 +222,7 @@ def schema(make: Callable[[], dict[str, Any]]) -> str:
 
 
 PAGES: Mapping[Path, Callable[[], str]] = {
+    HERE / "reference" / "journal.md": journal,
     HERE / "reference" / "kinds.md": kinds,
     HERE / "reference" / "policy.md": policy,
     HERE / "reference" / "variables.md": variables,

@@ -199,8 +199,6 @@ def warnings(request: Request, facts: HostFacts) -> Iterator[str]:
     """
     Say what refuses nothing, and should be known.
     """
-    if facts.uid == 0:
-        yield "the pilot is root: a container confines a payload of root far less than one of a plain user"
     for name in request.keep_env:
         if name not in facts.environ:
             yield f"--keep-env {name}: the host has no such variable"

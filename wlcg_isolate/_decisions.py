@@ -1,5 +1,6 @@
 """
-Tell people what became of variables; never their values.
+Tell people what was decided beside runtime, image and binds: variables, never
+their values, and what surrounds the payload.
 """
 
 from __future__ import annotations
@@ -7,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from wlcg_isolate.isolation import LESS
 from wlcg_isolate.variables import family_of
 
 if TYPE_CHECKING:
@@ -32,6 +34,18 @@ def environment_lines(plan: Plan) -> Iterator[str]:
     for (decision, rule, reason), names in sorted(groups.items(), key=lambda item: _ORDER.index(item[0][0])):
         shown = " ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
         yield f"  {decision:9} {len(names):3}  {shown}  [{rule}{': ' + reason if reason else ''}]"
+
+
+def isolation_lines(plan: Plan) -> Iterator[str]:
+    """
+    Say what surrounds the payload, more or less than others.
+    """
+    isolation = plan.isolation
+    yield f"network: {isolation.network}; containers inside: {'allowed' if isolation.nesting else 'none'}"
+    if isolation.limits.given:
+        yield "limits: " + ", ".join(f"{name} {value:g}" for name, value in isolation.limits.given.items())
+    if isolation.less:
+        yield "less than usual: " + ", ".join(f"{word} ({LESS[word]})" for word in isolation.less)
 
 
 def why(plan: Plan, name: str) -> str:

@@ -76,6 +76,11 @@ KINDS: Mapping[str, Kind] = {
     ),
     "trace-visible": Kind("policy", _NEVER, "The payload would see the trace directory."),
     "workdir-unsafe": Kind("policy", _NEVER, "The working directory is a system directory or holds a planted link."),
+    "root-refused": Kind("policy", _OTHER, "The pilot is root, and policy refuses payloads of root."),
+    "nesting-refused": Kind(
+        "policy", _OTHER, "Policy forbids containers inside the container, which were asked for or cannot be prevented."
+    ),
+    "limit-unavailable": Kind("policy", _OTHER, "A limit that policy sets cannot be given on this node."),
     # What this node lacks: another node may have it.
     "image-missing": Kind("policy", _OTHER, "The image does not exist on this node."),
     "image-not-allowed": Kind("policy", _OTHER, "The image lies, or shows something, where policy forbids it."),
@@ -107,12 +112,16 @@ KINDS: Mapping[str, Kind] = {
     "runtime-too-old": Kind("policy", _OTHER, "The container runtime lacks options that isolation needs."),
     "runtime-no-answer": Kind("policy", _OTHER, "A container runtime did not answer in time."),
     "trace-unwritable": Kind("policy", _OTHER, "The trace record cannot be written."),
+    "trace-undelivered": Kind(
+        "policy", _OTHER, "A receiver of trace records that policy requires has not taken the record in time."
+    ),
     # What the runtime showed when it was started.
     "user-namespaces-disabled": Kind("runtime", _OTHER, "The kernel refuses unprivileged user namespaces."),
     "user-namespaces-exhausted": Kind(
         "runtime", _OTHER, "Too many user namespaces exist on the node, or they are nested too deep."
     ),
     "pid-namespace-unavailable": Kind("runtime", _OTHER, "A container cannot have a PID namespace of its own here."),
+    "network-unavailable": Kind("runtime", _OTHER, "A container cannot have a network of its own here."),
     "cvmfs-broken": Kind("runtime", _OTHER, "CVMFS or another network file system has lost its mount."),
     "image-slow": Kind("runtime", _SAME, "The image file took longer to mount than the runtime waits."),
     "cpu-too-old": Kind("runtime", _OTHER, "The image needs a newer processor than the node has."),
@@ -129,7 +138,7 @@ KINDS: Mapping[str, Kind] = {
     "runtime-vanished": Kind("runtime", _OTHER, "The runtime could not be executed when the payload was to start."),
     "runtime-killed": Kind("runtime", _SAME, "A signal ended the runtime before the payload started."),
     "runtime-hung": Kind("runtime", _OTHER, "The runtime did not start the payload in time."),
-    "isolation-incomplete": Kind("runtime", _OTHER, "The container shares a namespace that it must not share."),
+    "isolation-incomplete": Kind("runtime", _OTHER, "The container is not as isolated as it was asked to be."),
     "loader-refused": Kind(
         "runtime", _OTHER, "The runtime does not execute the loader, and no shell can deliver a variable."
     ),

@@ -63,6 +63,13 @@ _MESSAGES: tuple[_Message, ...] = (
         "sysctl -w kernel.unprivileged_userns_clone=1",
     ),
     _row(
+        "network-unavailable",
+        # Apptainer 1.4.5; sites that need no network namespaces are advised to set it to 0.
+        r"Failed to create network namespace",
+        "the kernel allows no more network namespaces",
+        "sysctl -w user.max_net_namespaces=15000, or say isolation.network = 'host'",
+    ),
+    _row(
         "user-namespaces-exhausted",
         # bubblewrap#764: what the kernel calls "no space" counts namespaces; apptainer#1686
         r"nesting depth or /proc/sys/user/max_\S+ exceeded",

@@ -19,7 +19,7 @@ import shlex
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Optional
 
-from wlcg_isolate._decisions import environment_lines
+from wlcg_isolate._decisions import environment_lines, isolation_lines
 from wlcg_isolate._values import IDENTIFIER, printable
 from wlcg_isolate.products import GPU_OPTIONS, container_options
 
@@ -68,9 +68,13 @@ def runtime_argv(plan: Plan, scratch: str) -> tuple[str, ...]:
     if plan.image.mount.endswith("unpack") and runtime.flavour == "apptainer":
         # SingularityCE does so by itself.
         options += ["--unsquash"]
-    options += ["--workdir", scratch, "--pwd", plan.home]
+    options += [*plan.isolation.options, "--workdir", scratch, "--pwd", plan.home]
     for bind in plan.mounts:
         options += ["--mount", _mount_spec(bind.source, bind.place, writable=bind.writable)]
+    taken = {bind.place for bind in plan.mounts}
+    for shown in plan.isolation.shown:
+        if shown.target not in taken:
+            options += ["--mount", _mount_spec(shown.source, shown.target, writable=shown.writable)]
 
     return (runtime.path, "exec", *options, plan.image.resolved_path)
 
@@ -259,6 +263,7 @@ def as_dict(plan: Plan) -> dict[str, Any]:
         },
         "starter": {"name": plan.starter, "reason": plan.starter_reason},
         "workdir": plan.workdir,
+        "isolation": plan.isolation.to_dict(),
         "gpus": list(plan.gpus),
         "timeout": plan.timeout,
         "binds": [
@@ -295,6 +300,7 @@ def explain(plan: Plan) -> str:
         lines.append(f"          pinned to {image.resolved_path}")
     lines.append(f"          {_image_words(plan)}")
     lines.append(f"started   by the {plan.starter}{': ' + plan.starter_reason if plan.starter_reason else ''}")
+    lines += [f"isolation {words}" for words in isolation_lines(plan)]
     lines += ["binds", *_bind_lines(plan), "environment", *environment_lines(plan)]
     lines += [f"warning   {warning}" for warning in plan.warnings]
     lines += [f"warning   {problem}" for problem in plan.unrenderable]

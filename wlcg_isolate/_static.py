@@ -103,12 +103,27 @@ def _no_injection(plan: Plan, facts: HostFacts) -> Iterator[Problem]:
         )
 
 
+def _filtered(plan: Plan, facts: HostFacts) -> Iterator[Problem]:
+    """
+    Only the loader, and only a launch, can keep a payload from system calls
+    or give it limits.
+    """
+    del facts
+    words = {"nesting-refused": plan.isolation.filtered and "nothing keeps the payload from containers of its own"}
+    limits = ", ".join(plan.isolation.limits.given) if plan.isolation.limits.required else ""
+    words["limit-unavailable"] = limits and f"a command alone gives no limits ({limits})"
+    for kind, message in words.items():
+        if message:
+            yield Problem(kind=kind, message=message, origin="policy", advice="start the payload with wlcg-isolate run")
+
+
 _STATIC_CHECKS: tuple[Callable[[Plan, HostFacts], Iterator[Problem]], ...] = (
     _not_utf8,
     _planted_tmp,
     _credentials,
     _needs_loader,
     _no_injection,
+    _filtered,
 )
 
 

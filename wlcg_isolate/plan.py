@@ -25,6 +25,7 @@ from wlcg_isolate.fitness import Image, choose_image
 from wlcg_isolate.fitness.mounting import decide_mount
 from wlcg_isolate.host import HostFacts, config_of, probe_host, workdir_of
 from wlcg_isolate.host.start import RUNTIME_ENVIRON, runtime_environ
+from wlcg_isolate.isolation import Isolation, Shown, decide_isolation, warnings as isolation_warnings
 from wlcg_isolate.policy import Policy
 from wlcg_isolate.policy.settle import settle
 from wlcg_isolate.request import Request
@@ -78,6 +79,8 @@ class Plan:
         runtime_environ: Whole environment of the runtime, the payload's
             variables aside.
 
+        isolation: What surrounds the payload beside all this.
+
         grace: Seconds between TERM and KILL.
 
         start_deadline: Seconds that the runtime has for the start.
@@ -108,6 +111,7 @@ class Plan:
     starter_reason: str = ""
     timeout: Optional[float] = None
     runtime_environ: Mapping[str, str] = attrs.field(default=RUNTIME_ENVIRON, converter=as_mapping)
+    isolation: Isolation = attrs.field(factory=Isolation)
     grace: float
     start_deadline: float
     warnings: tuple[str, ...] = ()
@@ -273,6 +277,15 @@ def make_plan(request: Request, policy: Policy, facts: Optional[HostFacts] = Non
     # In a wrong working directory, what it shows is wrong for the same reason.
     problems += [] if astray else found
     problems += _checks.policy_problems(request, policy, facts)
+    given = tuple(given_binds(binds, policy, facts, layer=None if runtime is None else runtime.layer))
+    # The runtime makes its own copy of the third.
+    files = [
+        Shown(bind.source, bind.place)
+        for bind in given
+        if bind.decision == "mount" and bind.source != "/etc/resolv.conf"
+    ]
+    isolation, found = decide_isolation(policy, facts, files, pid=runtime is None or runtime.pid)
+    problems += found
     if problems or runtime is None or image is None or workdir is None:
         raise PlanError(problems)
 
@@ -288,17 +301,19 @@ def make_plan(request: Request, policy: Policy, facts: Optional[HostFacts] = Non
         credentials=copies,
         image_environ=policy.environment_image,
         held=held_open(binds, policy, facts),
-        given=tuple(given_binds(binds, policy, facts, layer=runtime.layer)),
+        given=given,
         trace_dirs=trace_dirs,
         gpus=policy.gpu_use,
         starter="loader" if facts.loader_fault is None else "shell",
         starter_reason=facts.loader_fault or "",
         timeout=policy.payload_limit_seconds if request.timeout is None else request.timeout,
         runtime_environ=runtime_environ(runtime.prefix, policy),
+        isolation=isolation,
         grace=policy.payload_grace_seconds,
         start_deadline=policy.runtime_start_seconds,
         warnings=(
             *runtime.warnings,
+            *isolation_warnings(isolation),
             *_checks.warnings(request, facts),
             *_checks.keep_warnings(request, environment),
             *image.warnings,

@@ -12,10 +12,10 @@ from typing import Any, Callable, Optional
 
 import attrs
 
-from wlcg_isolate import _events, launch
+from wlcg_isolate import launch
 from wlcg_isolate._checks import NO_WORKDIR
 from wlcg_isolate._values import is_below, normal_path
-from wlcg_isolate.errors import IsolateError, PolicyError, TraceError
+from wlcg_isolate.errors import IsolateError, PolicyError
 from wlcg_isolate.host import trace_candidates
 from wlcg_isolate.outcome import Outcome, of_refusal
 from wlcg_isolate.plan import Plan, make_plan
@@ -23,7 +23,7 @@ from wlcg_isolate.policy import Policy
 from wlcg_isolate.policy.settle import settle
 from wlcg_isolate.request import Request
 from wlcg_isolate.trace import bind_trace_id, payload as records
-from wlcg_isolate.trace.pilot import open_journal, write
+from wlcg_isolate.trace.guard import GuardedJournal
 from wlcg_isolate.trace.reading import protected_identity
 from wlcg_isolate.trace.telling import Telling
 
@@ -94,7 +94,7 @@ def launch_plan(
     Run a plan's payload and wait for its end, with its traces.
 
     ``payload.start`` is on disk before the payload's first instruction; when
-    it cannot be written, the payload is not started.
+    it cannot be written, the payload is not started, unless policy says so.
 
     Args:
         plan: The plan.
@@ -134,9 +134,7 @@ def _launch(
             container.kill()
             telling.ended(container.wait())
             raise
-        telling.ended(outcome)
-
-    return outcome
+        return telling.ended(outcome)
 
 
 def refuse(
@@ -192,11 +190,8 @@ def _refused(
         with contextlib.suppress(IsolateError):
             who = protected_identity(request.identity, policy, trace_id)
     known = policy or Policy()
-    try:
-        journal = open_journal(trace_dirs, known)
-        write(journal, records.refused(error.problems, outcome, request, known, who))
-    except TraceError:
-        # Where no record can be written, the refusal itself still stands.
-        _events.emit("payload.refused", trace_id=trace_id, kind=outcome.kind)
+    # Where no record can be written, the refusal itself still stands.
+    journal = GuardedJournal(trace_dirs, known, needed=False)
+    journal.write_after(records.refused(error.problems, outcome, request, known, who))
 
-    return outcome
+    return journal.told(outcome)

@@ -130,6 +130,8 @@ def _taken(fact: RuntimeFact, facts: HostFacts, policy: Policy, form: str) -> Ru
     ]
     if not pid:
         warnings.append("no PID namespace can be made here: the payload sees the pilot's processes")
+    if policy.isolation_nesting and seen is not None and seen.nested is False:
+        warnings.append("containers inside the container are allowed, and the kernel lets nobody make any there")
     if seen is not None and seen.method == "unpacked":
         warnings.append("the image file is unpacked for each payload: FUSE does not work here")
 

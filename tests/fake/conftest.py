@@ -14,6 +14,7 @@ import pytest
 
 from wlcg_isolate import Payload, Request
 from wlcg_isolate.host import cache
+from wlcg_isolate.launch import confinement
 
 SCRIPT = """\
 #!/bin/sh
@@ -46,6 +47,19 @@ ISOLATE = (
 def isolate():
     """Say in shell how the fake makes a container."""
     return ISOLATE
+
+
+@pytest.fixture
+def watched():
+    """Ask for all looks at a container; a fake is a container by its namespaces only."""
+
+
+@pytest.fixture(autouse=True)
+def _namespaces_are_enough(request, monkeypatch):
+    """Look at a fake's namespaces, and not for powers and places, which it leaves as they are on the host."""
+    if "watched" not in request.fixturenames:
+        monkeypatch.setattr(confinement, "_powers", lambda *_: iter(()))
+        monkeypatch.setattr(confinement, "_places", lambda *_: iter(()))
 
 
 #: Starts the library's test program as it should; no layer creates its missing target.

@@ -156,7 +156,7 @@ def main(words):
             fields = next(csv.reader([words.pop(0)]))
             values = dict(field.partition("=")[::2] for field in fields)
             mounts.append((values["src"], values["dst"], fields))
-        elif word in ("--workdir", "--pwd"):
+        elif word in ("--workdir", "--pwd", "--no-mount", "--network", "--add-caps"):
             options[word] = words.pop(0)
     run(options, mounts, words[0], words[1:])
 

@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import signal
 import time
 
 import attrs
 import pytest
+import structlog
 
 from wlcg_isolate import Policy, launch_plan, make_plan, run_isolated
 
@@ -201,6 +203,30 @@ def test_told_to_stop_before_the_start(fake, request_for, tmp_path):
     assert [] == os.listdir(tmp_path / "work")
 
 
+@pytest.mark.usefixtures("watched")
+@pytest.mark.parametrize("on_difference", ["refuse", "warn"])
+def test_container_by_name_only(fake, request_for, tmp_path, on_difference):
+    """Namespaces alone are no container: what else is missing is named, all of it, and is policy's to judge."""
+    policy = attrs.evolve(POLICY, isolation_on_difference=on_difference, isolation_root="confine")
+    started = tmp_path / "work" / "started"
+    with structlog.testing.capture_logs() as events:
+        structlog.configure()
+        outcome = run_isolated(request_for(fake(), "touch", "started"), policy)
+    structlog.reset_defaults()
+    found = outcome.message if on_difference == "refuse" else " ".join(events[0]["differences"])
+
+    assert ("success" if on_difference == "warn" else "isolation-incomplete") == outcome.kind
+    assert (on_difference == "warn") == started.exists()
+    for words in (
+        "no_new_privs",
+        "CapEff",
+        "the image can be written",
+        "/tmp is not private",
+        "/dev/shm is the host's",
+    ):
+        assert words in found
+
+
 def test_record_that_cannot_be_written(fake, request_for, tmp_path, mocker):
     """Without a start record on disk the payload does not run."""
     mocker.patch("wlcg_isolate.trace.journal.os.fdatasync", side_effect=OSError(28, "No space left on device"))
@@ -212,15 +238,26 @@ def test_record_that_cannot_be_written(fake, request_for, tmp_path, mocker):
 
 
 def test_end_record_that_cannot_be_written(fake, request_for, mocker):
-    """A payload's result is not lost with its end record."""
-    sync = mocker.patch(
-        "wlcg_isolate.trace.journal.os.fdatasync", side_effect=[None, None, None, OSError(28, "No space left")]
-    )
+    """A payload's result is not lost with its end record, and tells of it."""
+    full = OSError(28, "No space left")
+    sync = mocker.patch("wlcg_isolate.trace.file.os.fdatasync", side_effect=[None, None, full])
     outcome = run_isolated(request_for(fake(), "sh", "-c", "exit 3"), POLICY)
 
-    assert (True, 3) == (outcome.started, outcome.exit_code)
-    # That the pilot begins, that the payload may run, its start, and its end.
-    assert 4 == sync.call_count
+    assert (True, 3, "exit-nonzero") == (outcome.started, outcome.exit_code, outcome.kind)
+    assert 3 == sync.call_count
+    assert "warning: the record payload.end is lost: " in outcome.message
+    assert "No space left" in outcome.message
+
+
+def test_site_that_goes_on_without_records(fake, request_for, tmp_path, mocker):
+    """Where policy says so the payload runs without records, and its outcome tells of each."""
+    mocker.patch("wlcg_isolate.trace.file.os.fdatasync", side_effect=OSError(28, "No space left on device"))
+    policy = attrs.evolve(POLICY, trace_on_write_error="continue")
+    outcome = run_isolated(request_for(fake(), "sh", "-c", "exit 3"), policy)
+
+    assert (True, 3, "exit-nonzero") == (outcome.started, outcome.exit_code, outcome.kind)
+    assert ["payload.start", "payload.end"] == re.findall(r"warning: the record (\S+) is lost", outcome.message)
+    assert [] == os.listdir(tmp_path / "trace")
 
 
 def test_no_room_for_scratch(fake, request_for, tmp_path, mocker):

@@ -25,13 +25,13 @@ WHICH = (
 def both(cli, image, runtime):
     """Run a command with the bare runtime and with the library, on the same node."""
 
-    def run(environ, *command, binds=()):
+    def run(environ, *command, binds=(), options=()):
         words = [word for bind in binds for word in ("--bind", bind)]
         bare = subprocess.run(
             [runtime, "exec", "--userns", *words, image("debian11"), *command],
             env={**cli.environ, **environ}, cwd=cli.workdir, capture_output=True, text=True, check=False, timeout=120,
         )  # fmt: skip
-        with_library = cli.run("--image", image("debian11"), *words, command=command, environ=environ)
+        with_library = cli.run("--image", image("debian11"), *words, *options, command=command, environ=environ)
 
         return bare, with_library
 
@@ -170,7 +170,8 @@ def test_nested_runtime(both, image, runtime):
     prefix = program.partition("/usr/bin/")[0]
     script = f"{program} exec --userns /inner sh -c 'ls -d /evil /inner 2>/dev/null; echo ended'; exit $?"
     binds = [f"{prefix}:{prefix}", f"{image('tiny')}:/inner"]
-    bare, ran = both({"SINGULARITY_BIND": "/etc/hostname:/evil"}, "sh", "-c", script, binds=binds)
+    options = ["--set", "isolation.nesting=true"]
+    bare, ran = both({"SINGULARITY_BIND": "/etc/hostname:/evil"}, "sh", "-c", script, binds=binds, options=options)
 
     assert "/evil\n/inner\nended\n" == bare.stdout, bare.stderr
     assert b"ended\n" == ran.stdout, ran.stderr

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from wlcg_isolate import Bind, PlanError, make_plan, run_isolated
+from wlcg_isolate.trace import read_records
 
 SHOW = "pwd; ls -d /evil; env | grep -v -e SHLVL -e WLCG_ISOLATE_ID -e ^_= | sort; exit 9"
 
@@ -79,8 +80,8 @@ def test_plan_json(cli, image):
     plan = json.loads(done.stdout)
 
     assert {
-        "argv", "binds", "environ", "environment", "gpus", "image", "runtime", "starter", "timeout", "trace_id",
-        "warnings", "workdir",
+        "argv", "binds", "environ", "environment", "gpus", "image", "isolation", "runtime", "starter", "timeout",
+        "trace_id", "warnings", "workdir",
     } == set(plan)  # fmt: skip
     assert {"path", "flavour", "version", "mode", "reason", "layer", "pid_namespace"} == set(plan["runtime"])
     assert {
@@ -144,11 +145,9 @@ def test_many_at_once(request_for, policy, tmp_path):
         thread.start()
     for thread in threads:
         thread.join()
-    lines = [line for file in (tmp_path / "trace").iterdir() for line in file.read_text().splitlines()]
+    records, _ = read_records(str(tmp_path / "trace"))
 
     assert {(t, i): (t * 4 + i, f"{t * 4 + i}\n", ["out"]) for t in range(8) for i in range(4)} == statuses
-    assert [32, 32] == [
-        [json.loads(x)["event.action"] for x in lines].count(a) for a in ("payload.start", "payload.end")
-    ]
+    assert [32, 32] == [[r["event.action"] for r in records].count(a) for a in ("payload.start", "payload.end")]
     assert 1 >= len(set(os.listdir("/proc/self/fd")) - set(before)), "only the journal stays open"
     assert "" == Path(f"/proc/self/task/{os.getpid()}/children").read_text()

@@ -20,6 +20,7 @@ from wlcg_isolate.host import loader as host_loader
 from wlcg_isolate.launch import process
 from wlcg_isolate.loader import MACHINES, elf, loader_for, release
 from wlcg_isolate.loader.aarch64 import AArch64
+from wlcg_isolate.loader.filter import restrictions
 from wlcg_isolate.loader.program import write_program
 from wlcg_isolate.loader.x86_64 import X86_64
 
@@ -40,7 +41,7 @@ def test_is_small_and_the_same_each_time(machine):
     loader_for.cache_clear()
 
     assert first == loader_for(machine)
-    assert len(first) < 1300
+    assert len(first) < 1500
 
 
 def test_no_loader_for_others():
@@ -156,7 +157,7 @@ def test_layout(command, environ, paths, directory):
     """All that was laid out is found again at its address."""
     raw = release.lay_out(command, environ, paths=paths, directory=directory, last_fd=77)
     data = raw[8:]
-    words = struct.unpack_from("<12Q", data)
+    words = struct.unpack_from("<13Q", data)
     texts = [[_text(data, item) for item in _list(data, words[i])] for i in range(3)]
     shell = struct.unpack_from(f"<{len(command) + 2}Q", data, words[3] - release.ADDRESS)
 
@@ -241,12 +242,12 @@ def load(machine, tmp_path):
     return make
 
 
-def laid_out(*command, environ=(), path=b"/usr/bin:/bin", directory=b"/", paths=None):
+def laid_out(*command, environ=(), path=b"/usr/bin:/bin", directory=b"/", paths=None, **more):
     """Write a release for a command."""
     words = [os.fsencode(word) for word in command]
     found = release.candidates(words[0], path) if paths is None else paths
 
-    return release.lay_out(words, list(environ), paths=found, directory=directory, last_fd=1023)
+    return release.lay_out(words, list(environ), paths=found, directory=directory, last_fd=1023, **more)
 
 
 def test_becomes_the_payload(load):
@@ -342,6 +343,36 @@ def test_signals(load, machine):
     assert 0 == int(status["SigBlk"], 16)
     # The emulator itself ignores nothing.
     assert (machine == OWN) == bool(int(status["SigIgn"], 16) & 1 << (signal.SIGUSR1 - 1))
+
+
+#: Lets the kernel take a program from somebody who is not root.
+NO_PRIVILEGES = (
+    "import ctypes, os, sys\nassert ctypes.CDLL(None).prctl(38, 1, 0, 0, 0) == 0\nos.execv(sys.argv[1], sys.argv[1:])\n"
+)
+
+
+def test_restrictions(load, machine):
+    """The kernel keeps the payload from what the release says; an emulator cannot, and executes nothing."""
+    raw = laid_out(
+        "sh", "-c", "grep Seccomp: /proc/self/status; unshare -U true; echo $?",
+        restrictions=restrictions(machine, nesting=False, keyrings=False),
+    )  # fmt: skip
+    done = load(raw, before=[sys.executable, "-S", "-c", NO_PRIVILEGES])
+
+    if machine == OWN:
+        assert (b"\n", (0, None)) == (done.answer, done.ended)
+        assert b"Seccomp:\t2\n" == done.said[:11]
+        assert done.said.endswith(b"Operation not permitted\n1\n")
+    else:
+        assert (b"", (125, None), b"") == (done.answer, done.ended, done.said)
+
+
+def test_restrictions_that_the_kernel_refuses(load):
+    """Nothing is executed without them."""
+    raw = laid_out("echo", "ran", restrictions=b"\xff" * 8)
+    done = load(raw, before=[sys.executable, "-S", "-c", NO_PRIVILEGES])
+
+    assert (b"", (125, None), b"") == (done.answer, done.ended, done.said)
 
 
 @pytest.fixture

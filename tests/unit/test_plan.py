@@ -10,7 +10,9 @@ import pytest
 from wlcg_isolate import Bind, PlanError, Policy, make_plan
 from wlcg_isolate.host import PathFact
 
-PLAN_KEYS = "trace_id argv environ runtime image starter workdir gpus timeout binds environment warnings".split()
+PLAN_KEYS = (
+    "trace_id argv environ runtime image starter workdir isolation gpus timeout binds environment warnings".split()
+)
 
 SECRET = "hunter2-secret"
 
@@ -150,7 +152,7 @@ def test_explanation_names_what_is_skipped_and_warned_of(plan):
     assert 1 == sum(line.startswith("warning") for line in forging.splitlines())
     assert ["/n", "/cvmfs"] == [line.split()[0] for line in lines if "  skip: " in line]
     assert [
-        "warning   the pilot is root: a container confines a payload of root far less than one of a plain user",
+        "warning   the pilot is root: its payloads are confined; run pilots as plain users",
         "warning   --keep-env ABSENT: the host has no such variable",
     ] == [line for line in lines if line.startswith("warning")]
 

@@ -104,11 +104,27 @@ DEFAULTS = {
     "cvmfs.root": "/cvmfs",
     "storage.posix": [],
     "storage.mapped": False,
+    "isolation.on_difference": "refuse",
+    "isolation.root": "confine",
+    "isolation.network": "host",
+    "isolation.allow_nesting": True,
+    "isolation.nesting": False,
+    "isolation.allow_keyrings": False,
+    "limits.memory_bytes": None,
+    "limits.processes": None,
+    "limits.cpus": None,
+    "limits.address_space_bytes": None,
+    "limits.file_bytes": None,
+    "limits.open_files": None,
+    "limits.core_bytes": None,
+    "limits.required": True,
+    "limits.cgroup": None,
     "gpu.allowed": ["nvidia", "amd"],
     "gpu.use": [],
     "container.workdir": "/srv",
     "payload.grace_seconds": 10.0,
     "payload.limit_seconds": None,
+    "trace.checkpoint_records": 128,
     "trace.directories": ["{state}/wlcg_isolate/trace", "/var/tmp/wlcg_isolate.{uid}/trace"],
     "trace.identity_ca_directory": None,
     "trace.identity_key_file": None,
@@ -117,6 +133,10 @@ DEFAULTS = {
     "trace.record_arguments": False,
     "trace.running_seconds": None,
     "trace.site": None,
+    "trace.on_write_error": "refuse",
+    "trace.retention_days": 180,
+    "trace.rotate_bytes": 67_108_864,
+    "trace.seal_public_key": None,
 }
 
 SECONDS = ["runtime_probe_seconds", "runtime_start_seconds", "host_touch_seconds", "payload_grace_seconds"]
@@ -341,3 +361,22 @@ def test_fewer(held, wanted, expected, lost):
     actual, words = fewer(held, wanted, {})
 
     assert (expected, bool(lost)) == (actual, bool(words))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("trace_rotate_bytes", 100),
+        ("trace_rotate_bytes", True),
+        ("trace_checkpoint_records", 0),
+        ("trace_retention_days", 1.5),
+        ("trace_on_write_error", "ignore"),
+        ("trace_seal_public_key", "AAAA"),
+        ("trace_seal_public_key", "not base64"),
+        ("trace_seal_public_key", 7),
+    ],
+)
+def test_journal_values_are_checked(field, value):
+    """What a journal cannot work with is refused."""
+    with pytest.raises(PolicyError, match=field.replace("_", ".", 1)):
+        Policy(**{field: value})

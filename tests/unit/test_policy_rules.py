@@ -7,7 +7,17 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
-from wlcg_isolate.policy.rules import added, allowed, common, deadline_of, inside, smaller, sooner
+from wlcg_isolate.policy.rules import (
+    added,
+    allowed,
+    common,
+    deadline_of,
+    demanded,
+    inside,
+    smaller,
+    sooner,
+    stricter,
+)
 
 GENERAL = {"host_touch_seconds": 20.0}
 
@@ -21,6 +31,16 @@ GENERAL = {"host_touch_seconds": 20.0}
         (smaller, None, 30.0, 30.0, ""),
         (smaller, None, None, None, ""),
         (smaller, 20.0, None, 20.0, "no limit, where 20 is the most"),
+        (demanded, True, True, True, ""),
+        (demanded, False, True, True, ""),
+        (demanded, False, False, False, ""),
+        (demanded, True, False, True, "false, where it is demanded"),
+        (stricter, "host", "none", "none", ""),
+        (stricter, "none", "none", "none", ""),
+        (stricter, "none", "host", "none", "host, where none is held to"),
+        (stricter, "confine", "refuse", "refuse", ""),
+        (stricter, "confine", "allow", "confine", "allow, where confine is held to"),
+        (stricter, "refuse", "warn", "refuse", "warn, where refuse is held to"),
         (allowed, True, True, True, ""),
         (allowed, True, False, False, ""),
         (allowed, False, False, False, ""),

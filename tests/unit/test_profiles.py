@@ -138,6 +138,7 @@ FORM = {
     "bind.forbidden_sources": list_of(is_path),
     "bind.forbidden_targets": list_of(is_path),
     "bind.read_only": list_of(is_path),
+    "isolation.nesting": lambda value: isinstance(value, bool),
     "gpu.allowed": list_of(GPUS, empty=True),
     "gpu.use": list_of(GPUS, empty=True),
     "payload.grace_seconds": is_seconds,

@@ -17,6 +17,7 @@ from wlcg_isolate.outcome import NOT_STARTED_STATUS
 from wlcg_isolate.policy import Policy
 from wlcg_isolate.request import Payload, Request
 from wlcg_isolate.run import refuse, run_isolated, trace_places
+from wlcg_isolate.trace import close_journals
 from wlcg_isolate.trace.pilot import end_pilot
 
 _EPILOG = f"""\
@@ -60,7 +61,9 @@ def _main(argv: Sequence[str], signals: _Signals) -> int:
     else:
         outcome = run_isolated(parsed.request, parsed.policy, on_start=signals.pass_on_to, cancelled=signals.fatal)
 
+    # The process ends without what Python does at its end.
     end_pilot()
+    close_journals()
     if file is not None:
         file.write(outcome)
     if not outcome.started:

@@ -1,94 +1,89 @@
 """
-``wlcg-isolate trace``: show trace records.
+``wlcg-isolate trace``: read, verify and remove trace records.
+
+Each subcommand is a module of its own, named after it, with `main`.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
+from importlib import import_module
 
-from wlcg_isolate.cli import trace_reveal as reveal
-from wlcg_isolate.cli.output import print_json, report, report_error, table
-from wlcg_isolate.errors import IsolateError
-from wlcg_isolate.host import trace_candidates
-from wlcg_isolate.policy import load_policy
-from wlcg_isolate.trace import read_records
+from wlcg_isolate.cli.output import report
+from wlcg_isolate.outcome import NOT_STARTED_STATUS
+
+_COMMANDS = {
+    "show": "show records in the order of their time",
+    "reveal": "open sealed identities, and record that",
+    "verify": "tell what was altered or lost, and how much the rest proves",
+    "purge": "remove old records, and keep what shows that no others are missing",
+}
 
 
 def main(argv: Sequence[str]) -> int:
     """
     Run the subcommand.
     """
-    parser = argparse.ArgumentParser(prog="wlcg-isolate trace", allow_abbrev=False)
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    show = commands.add_parser("show", help="show records in the order of their time", allow_abbrev=False)
-    show.add_argument("path", metavar="DIR|FILE", nargs="?", help="where the records are (default: as for run)")
-    show.add_argument("--trace-dir", metavar="DIR", help="the same as DIR")
-    show.add_argument("--trace-id", metavar="ID", help="only this payload's records")
-    show.add_argument("--json", action="store_true", help="as a JSON list")
-    reveal.add_to(commands)
-    options = parser.parse_args(argv)
-    if options.command == "reveal":
-        return reveal.main(options)
-    try:
-        records, remarks = read_records(options.path or options.trace_dir or _default())
-    except IsolateError as error:
-        report_error(error)
-        return 1
-    if options.trace_id is not None:
-        records = [r for r in records if r.get("container.id") == options.trace_id]
+    words = list(argv)
+    if not words or words[0] in ("-h", "--help"):
+        print(_help())
+        return 0 if words else 2
+    if words[0] not in _COMMANDS:
+        report(f"usage: there is no command 'trace {words[0]}'; see wlcg-isolate trace --help")
+        return NOT_STARTED_STATUS
 
-    if options.json:
-        print_json(records)
-    else:
-        print(table([_HEAD, *_rows(records)]))
-    report("\n".join(remarks))
-
-    return 0
+    return int(import_module(f"wlcg_isolate.cli.trace_{words[0]}").main(words[1:]))
 
 
-_HEAD = ("TIME", "EVENT", "PAYLOAD", "PID", "VO", "USER", "JOB", "IMAGE OR RESULT")
+def _help() -> str:
+    lines = [
+        "usage: wlcg-isolate trace COMMAND [OPTION...]",
+        "",
+        "Read, verify and remove trace records.",
+        "",
+        "commands:",
+    ]
+    lines += [f"  {name:8}  {text}" for name, text in _COMMANDS.items()]
+    lines += ["", "wlcg-isolate trace COMMAND --help tells more."]
+
+    return "\n".join(lines)
 
 
-#: What names a user, in whatever mode.
-_USER = ("user.name", "wlcg.token.sub", "user.hash", "wlcg.identity.mode")
-
-
-def _rows(records: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
-    for record in records:
-        yield (
-            str(record.get("@timestamp", ""))[:19] + "Z",
-            str(record["event.action"]),
-            str(record.get("container.id", "-"))[:8],
-            str(record.get("process.pid", "-")),
-            str(record.get("wlcg.vo", "-")),
-            str(next((record[n] for n in _USER if n in record), "-")),
-            str(record.get("wlcg.job.id", "-")),
-            _result(record),
-        )
-
-
-def _result(record: dict[str, Any]) -> str:
-    if "wlcg.kill.reason" in record:
-        return f"{record['wlcg.kill.reason']} ({record.get('wlcg.kill.signal', '-')})"
-    if "wlcg.image.resolved_path" in record:
-        return str(record.get("wlcg.image.resolved_path", "-"))
-    kinds = [str(reason.get("kind")) for reason in record.get("event.reason", ())]
-    if kinds:
-        return ", ".join(kinds)
-    if "wlcg.outcome.kind" not in record:
-        return "-"
-    ended_by = record.get("wlcg.process.term_signal", record.get("process.exit_code", "-"))
-
-    return f"{record['wlcg.outcome.kind']} ({ended_by})"
-
-
-def _default() -> str:
+def parser_for(name: str, epilog: str = "") -> argparse.ArgumentParser:
     """
-    Find the default directory that exists.
+    Make a parser with the options that all of them share.
     """
+    text = _COMMANDS[name]
+    parser = argparse.ArgumentParser(
+        prog=f"wlcg-isolate trace {name}",
+        description=f"{text[0].upper()}{text[1:]}.",
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("path", metavar="DIR|FILE", nargs="?", help="where the records are (default: as for run)")
+    parser.add_argument("--trace-dir", metavar="DIR", help="the same as DIR")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+    return parser
+
+
+def place_of(options: argparse.Namespace) -> str:
+    """
+    Return the path that the options mean: the default is the first of
+    policy's directories that exists.
+
+    Raises:
+        PolicyError: The node's policy is not valid.
+    """
+    from wlcg_isolate.host import trace_candidates
+    from wlcg_isolate.policy import load_policy
+
+    named = options.path or options.trace_dir
+    if named:
+        return str(named)
     places = list(trace_candidates(load_policy(), os.environ, os.geteuid()))
 
     return next((place for place in places if os.path.isdir(place)), places[-1])

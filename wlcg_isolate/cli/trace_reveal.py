@@ -6,13 +6,13 @@ Rule: that somebody looked is on disk before anything is shown.
 
 from __future__ import annotations
 
-import argparse
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from wlcg_isolate.cli.output import print_json, report, report_error, table
+from wlcg_isolate.cli.trace import parser_for, place_of
 from wlcg_isolate.errors import IsolateError, Problem, TraceError
 from wlcg_isolate.host.plainfile import read_plain
 from wlcg_isolate.policy import Policy
@@ -25,26 +25,19 @@ _MAX_KEY_BYTES = 1 << 16
 _HEAD = ("TIME", "EVENT", "PAYLOAD", "USER", "TOKEN")
 
 
-def add_to(commands: Any) -> None:
+def main(argv: Sequence[str]) -> int:
     """
-    Declare the subcommand.
+    Run the subcommand.
     """
-    parser = commands.add_parser("reveal", help="open sealed identities, and record that", allow_abbrev=False)
-    parser.add_argument("path", metavar="DIR|FILE", help="where the records are")
+    parser = parser_for("reveal")
     parser.add_argument("--key", metavar="FILE", required=True, help="private key (X25519, PEM)")
     parser.add_argument("--reason", metavar="TEXT", required=True, help="why; it is recorded")
     parser.add_argument("--audit-dir", metavar="DIR", required=True, help="where it is recorded that this was done")
     parser.add_argument("--trace-id", metavar="ID", help="only this payload's records")
-    parser.add_argument("--json", action="store_true", help="as a JSON list")
-
-
-def main(options: argparse.Namespace) -> int:
-    """
-    Run the subcommand.
-    """
+    options = parser.parse_args(argv)
     try:
         key, kid = _key(options.key)
-        records, remarks = read_records(options.path)
+        records, remarks = read_records(place_of(options))
         journal = journal_for([options.audit_dir])
         shown = list(_opened(_wanted(records, options.trace_id), key, kid, journal, options.reason))
     except IsolateError as error:

@@ -23,6 +23,7 @@ from wlcg_isolate.host.nodefacts import NodeFacts
 from wlcg_isolate.host.pilot import credential_places
 from wlcg_isolate.host.processor import of_facts
 from wlcg_isolate.host.showing import below_sources, repository_path, sources
+from wlcg_isolate.host.surrounding import PATHS
 from wlcg_isolate.host.touch import look_at_all
 from wlcg_isolate.policy import Policy
 from wlcg_isolate.policy.settle import settle
@@ -240,7 +241,7 @@ def _paths_of_interest(request: Request, policy: Policy, cwd: Optional[str]) -> 
     yield from credential_files(request, os.environ)
     yield from (path for path in (policy.runtime_tmpdir, policy.runtime_cachedir) if path is not None)
     yield from trace_candidates(policy, os.environ, os.geteuid())
-    yield "/dev/fuse"
+    yield from PATHS
 
 
 def _cwd() -> Optional[str]:

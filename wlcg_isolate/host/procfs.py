@@ -86,6 +86,18 @@ def namespaces(pid: object = "self") -> dict[str, int]:
     return found
 
 
+def status(pid: int) -> dict[str, str]:
+    """
+    Read what the kernel says of a process: name to value.
+
+    Raises:
+        OSError: There is no such process, or it may not be looked at.
+    """
+    with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as f:
+        pairs = (line.partition(":") for line in f)
+        return {name: value.strip() for name, _, value in pairs}
+
+
 def sharing(name: str, number: int) -> list[int]:
     """
     List the processes that are in a namespace, as far as this user may tell.

@@ -21,8 +21,10 @@ from typing import Callable, Optional, cast
 from wlcg_isolate.environment import fits_shell
 from wlcg_isolate.errors import LaunchError, Problem
 from wlcg_isolate.launch import descriptors, handshake, process, verdict
+from wlcg_isolate.launch.confinement import check_confinement
 from wlcg_isolate.launch.copies import read_credentials
 from wlcg_isolate.launch.held import Held
+from wlcg_isolate.launch.limits import Limiter
 from wlcg_isolate.launch.promises import check_promises
 from wlcg_isolate.launch.scratch import Scratch
 from wlcg_isolate.launch.standing import NoMarkerError, Standing
@@ -209,6 +211,7 @@ class Container:
             raise not_started(
                 "workdir-not-writable", f"{plan.scratch} cannot be made: {e.strerror}", "this node"
             ) from e
+        limiter = self._resources.enter_context(Limiter(plan))
         with contextlib.ExitStack() as opened:
             standing, self._payload = self._stand_up(streams, cancelled, opened)
         self._payload_fd = process.open_pidfd(self._payload.pid)
@@ -216,7 +219,9 @@ class Container:
         replaced = handshake.replaced_image(plan)
         if replaced:
             raise not_started("image-changed", replaced, plan.image.requested)
+        self._payload = self._payload._replace(differences=check_confinement(plan, self._payload))
         check_promises(plan, self._payload.pid)
+        self._payload = limiter.apply(self._payload)
         if on_ready is not None:
             on_ready(self._payload)
         self._released = time.monotonic()
@@ -252,6 +257,8 @@ class Container:
         return standing, payload._replace(starter_reason=reason)
 
     def _shell_must_fit(self, reason: str) -> None:
+        if self.plan.isolation.filtered:
+            raise not_started("nesting-refused", f"{reason}; no shell keeps a payload from nesting", "the node")
         unfit = [name for name in self.plan.payload_environ if not fits_shell(name)]
         if unfit:
             raise not_started("loader-refused", f"{reason}; no shell can deliver {', '.join(unfit)}", "the node")

@@ -17,7 +17,8 @@ from __future__ import annotations
 import os
 import resource
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Optional
+from types import MappingProxyType
+from typing import Any, NamedTuple, Optional
 
 from wlcg_isolate.host import procfs
 from wlcg_isolate.images.digests import is_same
@@ -34,9 +35,6 @@ _SPARE = 8192
 #: fs/exec.c of Linux 4.13 and newer: ARG_MAX, and three quarters of the
 #: default stack.
 _LEAST_EXEC, _MOST_EXEC = 131_072, 6 * 1024 * 1024
-
-#: What must differ between host and container.
-_SEPARATE = ("pid", "mnt", "ipc")
 
 
 class Payload(NamedTuple):
@@ -57,6 +55,13 @@ class Payload(NamedTuple):
         starter: What it is before the release: ``"loader"`` or ``"shell"``.
 
         starter_reason: Why it is not the loader, or "".
+
+        differences: What was seen that is not as it was asked for, and that
+            policy lets pass.
+
+        limits: The limits that were really given, by name.
+
+        cgroup: Directory of its own cgroup, or None.
     """
 
     pid: int
@@ -66,6 +71,9 @@ class Payload(NamedTuple):
     namespaces: Mapping[str, int]
     starter: str = "shell"
     starter_reason: str = ""
+    differences: tuple[str, ...] = ()
+    limits: Mapping[str, Any] = MappingProxyType({})
+    cgroup: Optional[str] = None
 
 
 def find_payload(launcher: int, marker: bytes) -> Optional[Payload]:
@@ -103,19 +111,6 @@ def replaced_image(plan: Plan) -> str:
         return ""
 
     return f"{image.resolved_path} was replaced after it was examined"
-
-
-def shared_namespaces(payload: Payload, *, userns: bool, pid: bool = True) -> tuple[str, ...]:
-    """
-    List the namespaces that the container has not of its own.
-
-    Some settings of a node drop ``--pid`` and ``--ipc`` without a word
-    (``allow pid ns = no``), so the answer of the kernel counts.
-    """
-    host = procfs.namespaces()
-    wanted = [name for name in (*_SEPARATE, "user") if (userns or name != "user") and (pid or name != "pid")]
-
-    return tuple(name for name in wanted if payload.namespaces.get(name) in (None, host.get(name)))
 
 
 def oversize(command: Sequence[str], environ: Environ) -> int:

@@ -72,6 +72,12 @@ class Mounts:
 
         return found
 
+    def seen(self) -> Iterator[Mount]:
+        """
+        List the mounts that no other one hides.
+        """
+        return (mount for mount in self._all.values() if self.at(mount.point) is mount)
+
 
 def mounts_of(pid: object = "self") -> Mounts:
     """
@@ -128,7 +134,7 @@ def _parse(text: str) -> Iterator[Mount]:
                 device=fields[2],
                 root=_plain(fields[3]),
                 point=_plain(fields[4]),
-                read_only="ro" in fields[5].split(","),
+                read_only="ro" in (*fields[5].split(","), *after.split(" ")[-1].split(",")),
                 fs_type=after.partition(" ")[0],
                 receives=any(word.startswith(("master:", "shared:")) for word in fields[6:]),
             )

@@ -13,6 +13,7 @@ from typing import Callable, Optional
 from wlcg_isolate import _render
 from wlcg_isolate.errors import LaunchError
 from wlcg_isolate.launch import descriptors, handshake, inherited, process
+from wlcg_isolate.launch.confinement import shared_namespaces
 from wlcg_isolate.launch.lifeline import watch
 from wlcg_isolate.launch.starters import Starter
 from wlcg_isolate.launch.verdict import not_started
@@ -71,10 +72,10 @@ class Standing:
             raise not_started(
                 "isolation-incomplete", "the payload's process was not found below the runtime's", "the node"
             )
-        runtime = self._plan.runtime
-        shared = handshake.shared_namespaces(payload, userns=runtime.mode == "userns", pid=runtime.pid)
-        if shared:
-            reason = f"the container has no {', '.join(shared)} namespace of its own"
+        # Without these it is no container, whatever policy says of differences.
+        lacking = list(shared_namespaces(self._plan, payload))
+        if {"mnt", "user"} & set(lacking):
+            reason = f"the container has no {', '.join(lacking)} namespace of its own"
             raise not_started("isolation-incomplete", reason, "the runtime's configuration")
         if not self._starter.is_program_of(payload.pid):
             raise not_started("start-forged", "another program than the loader wrote the start marker", "the image")

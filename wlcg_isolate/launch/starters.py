@@ -26,6 +26,7 @@ from wlcg_isolate._values import IDENTIFIER
 from wlcg_isolate.host.loader import LOADER_FD, PATH, open_loader
 from wlcg_isolate.launch.inherited import Environ, last_descriptor
 from wlcg_isolate.loader import release
+from wlcg_isolate.loader.filter import restrictions
 from wlcg_isolate.loader.program import MARKER_FD, NOT_RELEASED, RELEASE_FD, WAITING_FDS
 from wlcg_isolate.plan import Plan
 
@@ -102,6 +103,9 @@ class Loader:
             paths=release.candidates(command[0], environ.get(b"PATH")),
             directory=os.fsencode(plan.home),
             last_fd=max(last_descriptor(pid), *WAITING_FDS),
+            restrictions=restrictions(
+                os.uname().machine, nesting=plan.isolation.nesting, keyrings=plan.isolation.keyrings
+            ),
         )
 
 

@@ -27,7 +27,9 @@ DIRECTORY, LAST_FD = 32, 40
 #: a text's address, its size, and an exit status.
 NOT_FOUND, NOT_EXECUTABLE = 48, 72
 TEXT, TEXT_SIZE, STATUS = 0, 8, 16
-_TABLE_SIZE = 96
+#: The address of what seccomp(2) takes, or zero.
+FILTER = 96
+_TABLE_SIZE = 104
 
 _SHELL = b"/bin/sh"
 
@@ -71,6 +73,16 @@ class _Memory:
 
         return self.put(struct.pack(f"<{len(addresses) + 1}Q", *addresses, 0))
 
+    def filter(self, instructions: bytes) -> int:
+        """
+        Append a program for the kernel, and return the address of its
+        ``struct sock_fprog``.
+        """
+        self.put(bytes(-self._end % 8))
+        start = self.put(instructions)
+
+        return self.put(struct.pack("<QQ", len(instructions) // 8, start))
+
     def finish(self, table: Sequence[int]) -> bytes:
         """
         Return size, table and all that was appended.
@@ -106,6 +118,7 @@ def lay_out(
     paths: Sequence[bytes],
     directory: bytes,
     last_fd: int,
+    restrictions: Optional[bytes] = None,
 ) -> bytes:
     """
     Write a release.
@@ -120,6 +133,8 @@ def lay_out(
         directory: Its current directory.
 
         last_fd: The last descriptor that may be open.
+
+        restrictions: What `filter.restrictions` gives.
     """
     memory = _Memory()
     arguments = memory.words(command)
@@ -139,5 +154,6 @@ def lay_out(
             *memory.words([directory]),
             last_fd,
             *texts,
+            memory.filter(restrictions) if restrictions else 0,
         ]
     )

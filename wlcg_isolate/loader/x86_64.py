@@ -34,7 +34,7 @@ class X86_64(Assembler):  # noqa: N801 - the processor's own name
     }  # fmt: skip
     calls: ClassVar[Mapping[str, int]] = {
         "read": 0, "write": 1, "close": 3, "mmap": 9, "rt_sigprocmask": 14, "getpid": 39, "execve": 59,
-        "chdir": 80, "exit_group": 231, "dup3": 292, "close_range": 436,
+        "chdir": 80, "exit_group": 231, "seccomp": 317, "dup3": 292, "close_range": 436,
     }  # fmt: skip
 
     def set(self, target: str, value: int) -> None:

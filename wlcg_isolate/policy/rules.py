@@ -109,6 +109,27 @@ def allowed(held: Any, wanted: Any, _: Mapping[str, Any]) -> tuple[Any, str]:
     return held and wanted, "true, where it is not allowed" if wanted and not held else ""
 
 
+def demanded(held: Any, wanted: Any, _: Mapping[str, Any]) -> tuple[Any, str]:
+    """
+    Demand what either demands.
+    """
+    return held or wanted, "false, where it is demanded" if held and not wanted else ""
+
+
+def stricter(held: Any, wanted: Any, _: Mapping[str, Any]) -> tuple[Any, str]:
+    """
+    Take the stricter of two words.
+    """
+    if _STRICTNESS.index(wanted) < _STRICTNESS.index(held):
+        return held, f"{wanted}, where {held} is held to"
+
+    return wanted, ""
+
+
+#: The words of all keys that have such, each after those that are less strict.
+_STRICTNESS = ("host", "none", "allow", "confine", "warn", "refuse")
+
+
 def common(held: Any, wanted: Any, _: Mapping[str, Any]) -> tuple[Any, str]:
     """
     Keep the items that both have.
@@ -188,6 +209,8 @@ def _not_allowed(lost: list[str]) -> str:
 _MERGING: Mapping[Meet, str] = {
     smaller: "the smallest number holds",
     allowed: "false wins",
+    demanded: "true wins",
+    stricter: "the strictest word holds",
     common: "only what all layers have",
     fewer: "only what all layers have that have any",
     inside: "only directories that lie below one of every layer",

@@ -9,8 +9,9 @@ from typing import Optional
 import attrs
 
 from wlcg_isolate._values import as_tuple
-from wlcg_isolate.policy import checks
+from wlcg_isolate.policy import checks, trace_checks
 from wlcg_isolate.policy.isolation_keys import IsolationKeys
+from wlcg_isolate.policy.journal import JournalSettings
 from wlcg_isolate.policy.rules import SITE_MATTER, SITE_ONLY, choice
 
 
@@ -49,6 +50,24 @@ class TraceKeys(IsolationKeys):
 
         trace_running_seconds: Time between two records that a payload still
             runs; none: no such records.
+
+        trace_rotate_bytes: Size at which a file of records is closed and the
+            next one begins.
+
+        trace_checkpoint_records: Records after which the journal adds a
+            checkpoint.
+
+        trace_retention_days: Age at which ``trace purge`` removes files of
+            records.  It warns below 90 and above 540.
+
+        trace_seal_public_key: Public key (X25519, base64) to which the first
+            key of each file is sealed, so that only the owner of the private
+            one can check what the records were sealed with.  Needs the extra
+            ``[crypto]``; without it files are not sealed, and say so.
+
+        trace_on_write_error: What becomes of a payload whose records cannot be
+            written: ``refuse`` does not start it, ``continue`` starts it and
+            warns in its outcome.
     """
 
     trace_directories: tuple[str, ...] = attrs.field(
@@ -70,4 +89,17 @@ class TraceKeys(IsolationKeys):
     trace_site: Optional[str] = attrs.field(default=None, metadata=choice(checks.text_or_none, layers=SITE_ONLY))
     trace_running_seconds: Optional[float] = attrs.field(
         default=None, metadata=choice(checks.seconds_or_none, layers=SITE_MATTER)
+    )
+    trace_rotate_bytes: int = attrs.field(
+        default=JournalSettings().rotate_bytes, metadata=choice(trace_checks.file_size, layers=SITE_MATTER)
+    )
+    trace_checkpoint_records: int = attrs.field(
+        default=JournalSettings().checkpoint_records, metadata=choice(trace_checks.count, layers=SITE_MATTER)
+    )
+    trace_retention_days: int = attrs.field(default=180, metadata=choice(trace_checks.count, layers=SITE_ONLY))
+    trace_seal_public_key: Optional[str] = attrs.field(
+        default=None, metadata=choice(trace_checks.public_key_or_none, layers=SITE_ONLY)
+    )
+    trace_on_write_error: str = attrs.field(
+        default="refuse", metadata=choice(trace_checks.write_error, layers=SITE_ONLY)
     )

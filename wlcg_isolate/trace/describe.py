@@ -135,6 +135,27 @@ def process_fields(ready: Ready) -> dict[str, Any]:
     }
 
 
+def isolation_fields(plan: Plan, ready: Ready) -> dict[str, Any]:
+    """
+    Say what surrounds the payload: what was asked for, and what was seen.
+    """
+    isolation = plan.isolation
+    wanted = isolation.limits.given
+
+    return {
+        "wlcg.isolation.root": isolation.to_dict()["root"],
+        "wlcg.isolation.network": isolation.network,
+        "wlcg.isolation.nesting": isolation.nesting,
+        "wlcg.isolation.keyrings": isolation.keyrings,
+        "wlcg.isolation.filtered": ready.starter == "loader" and not (isolation.nesting and isolation.keyrings),
+        "wlcg.isolation.less": list(isolation.less),
+        "wlcg.isolation.differences": list(ready.differences),
+        "wlcg.isolation.limits": dict(ready.limits),
+        "wlcg.isolation.limits_missing": [name for name in wanted if name not in ready.limits],
+        "wlcg.isolation.cgroup": ready.cgroup,
+    }
+
+
 def handle_fields(ready: Ready) -> dict[str, Any]:
     """
     Name the payload's process.

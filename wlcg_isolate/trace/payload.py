@@ -60,6 +60,7 @@ def started(
         **node_fields(),
         **planned,
         **describe.process_fields(process),
+        **describe.isolation_fields(plan, process),
         "wlcg.cvmfs": None if cvmfs is None else cvmfs.result() or None,
         "wlcg.authz.decision": "allowed",
     }

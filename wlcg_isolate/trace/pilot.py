@@ -25,6 +25,7 @@ from wlcg_isolate.errors import TraceError
 from wlcg_isolate.host import evidence
 from wlcg_isolate.host.plainfile import read_plain_within
 from wlcg_isolate.policy import Policy
+from wlcg_isolate.policy.journal import JournalSettings
 from wlcg_isolate.trace.batch import batch_jobs
 from wlcg_isolate.trace.journal import Journal, journal_for
 from wlcg_isolate.trace.record import TraceRecord, timestamp_of
@@ -171,10 +172,10 @@ def open_journal(directories: Iterable[str], policy: Policy) -> Journal:
         TraceError: There is no directory that takes one, or the record
             cannot be written.
     """
-    journal = journal_for(directories)
+    journal = journal_for(directories, JournalSettings.of(policy))
     # Under the lock the pilot also gets its id, before any record of another thread can want it.
     with _opening:
-        if journal not in _opened:
+        if _opened.get(journal, (0, {}))[0] != os.getpid():
             fields = {**common_fields(policy), **_process_fields()}
             write(journal, TraceRecord(action="pilot.start", fields={**fields, **node_fields(), **_start_fields()}))
             _opened[journal] = (os.getpid(), fields)
@@ -255,3 +256,11 @@ def _start_fields() -> dict[str, Any]:
         # The package itself imports nothing from above; it is there, since this is a part of it.
         "wlcg.pilot.version": sys.modules["wlcg_isolate"].__version__,
     }
+
+
+def _after_fork() -> None:
+    global _opening  # noqa: PLW0603 - the parent's may be held by a thread that is not here
+    _opening = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -33,6 +33,7 @@ EVENTS: Mapping[str, _Event] = {
     "log.genesis": _Event("configuration", "creation"),
     "log.checkpoint": _Event("configuration", "info"),
     "log.recovered": _Event("configuration", "info"),
+    "log.purged": _Event("configuration", "deletion"),
     "log.close": _Event("configuration", "end"),
     "pilot.start": _Event("session", "start"),
     "pilot.end": _Event("session", "end"),

@@ -10,14 +10,12 @@ from collections.abc import Iterator
 from typing import Optional
 
 from wlcg_isolate import _events
-from wlcg_isolate.errors import TraceError
 from wlcg_isolate.launch import Container, Ready
 from wlcg_isolate.outcome import Outcome
 from wlcg_isolate.plan import Plan
 from wlcg_isolate.trace import describe, payload
-from wlcg_isolate.trace.pilot import open_journal, write
+from wlcg_isolate.trace.guard import GuardedJournal
 from wlcg_isolate.trace.reading import protected_identity
-from wlcg_isolate.trace.record import TraceRecord
 
 
 class Telling:
@@ -44,9 +42,9 @@ class Telling:
         self._process: Optional[Ready] = None
         self._over = threading.Event()
         self._threads: list[threading.Thread] = []
-        self._journal = open_journal(plan.trace_dirs, plan.policy)
+        self._journal = GuardedJournal(plan.trace_dirs, plan.policy)
         payload.tell_decisions(plan)
-        write(self._journal, payload.authorised(plan, self._who))
+        self._journal.write(payload.authorised(plan, self._who))
 
     def started(self, process: Ready) -> None:
         """
@@ -57,7 +55,7 @@ class Telling:
         """
         self._process = process
         record = payload.started(self._plan, process, self._who, planned=self._planned, cvmfs=self._repositories)
-        write(self._journal, record)
+        self._journal.write(record)
 
     @contextlib.contextmanager
     def of(self, container: Container) -> Iterator[None]:
@@ -72,15 +70,20 @@ class Telling:
         finally:
             self._over.set()
 
-    def ended(self, outcome: Outcome) -> None:
+    def ended(self, outcome: Outcome) -> Outcome:
         """
         Record the end, as the last of all.
+
+        Returns:
+            The outcome, with what was lost of the records.
         """
         self._over.set()
         for thread in self._threads:
             thread.join()
         if self._process is not None:
-            self._say(payload.ended(self._plan, self._process, outcome, self._who))
+            self._journal.write_after(payload.ended(self._plan, self._process, outcome, self._who))
+
+        return self._journal.told(outcome)
 
     def _killed(self, reason: str, number: int) -> None:
         """
@@ -89,13 +92,13 @@ class Telling:
         """
         if self._process is not None:
             record = payload.killed(self._plan, self._process, self._who, reason, number)
-            self._begin(threading.Thread(target=self._say, args=(record,), daemon=True))
+            self._begin(threading.Thread(target=self._journal.write_after, args=(record,), daemon=True))
 
     def _say_running(self) -> None:
         while not self._over.wait(self._plan.policy.trace_running_seconds):
             record = None if self._process is None else payload.running(self._plan, self._process, self._who)
             if record is not None:
-                self._say(record)
+                self._journal.write_after(record)
 
     def _begin(self, thread: threading.Thread) -> None:
         try:
@@ -105,9 +108,3 @@ class Telling:
             _events.emit("trace.lost", trace_id=self._plan.trace_id, reason=str(error))
         else:
             self._threads.append(thread)
-
-    def _say(self, record: TraceRecord) -> None:
-        try:
-            write(self._journal, record)
-        except TraceError as error:
-            _events.emit("trace.lost", trace_id=self._plan.trace_id, reason=str(error))

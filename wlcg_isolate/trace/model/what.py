@@ -5,7 +5,7 @@ Fields of the image, the runtime and the isolation.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Optional
+from typing import Any, Optional
 
 import attrs
 
@@ -83,6 +83,18 @@ FIELDS = (
     row("wlcg.isolation.starter", str, OWN, "payload.start!", "[What became the payload]"
         "(../explanation/how-a-payload-starts.md): `loader` or `shell`."),
     row("wlcg.isolation.starter_reason", str, OWN, "payload.start", "Why it is not the loader."),
+    row("wlcg.isolation.root", str, OWN, "payload.start", "Of a pilot that is root: `confined` or `allowed`."),
+    row("wlcg.isolation.network", str, OWN, "payload.start!", "The network that the payload has: "
+        "[what surrounds it](../explanation/what-isolation-means.md)."),
+    row("wlcg.isolation.nesting", bool, OWN, "payload.start!", "Whether it may make containers of its own."),
+    row("wlcg.isolation.keyrings", bool, OWN, "payload.start!", "Whether it may use the kernel's keyrings."),
+    row("wlcg.isolation.filtered", bool, OWN, "payload.start!", "Whether the kernel keeps system calls back."),
+    row("wlcg.isolation.less", _TEXTS, OWN, "payload.start!", "Words for what it is not kept from, though most are."),
+    row("wlcg.isolation.differences", _TEXTS, OWN, "payload.start!", "What was seen to be otherwise than asked for, "
+        "where policy lets that pass."),
+    row("wlcg.isolation.limits", Mapping[str, Any], OWN, "payload.start!", "The limits that it was given."),
+    row("wlcg.isolation.limits_missing", _TEXTS, OWN, "payload.start!", "Those that it should have and has not."),
+    row("wlcg.isolation.cgroup", str, OWN, "payload.start", "The cgroup that it was given."),
     row("wlcg.isolation.binds", tuple[BindMade, ...], OWN, "payload.start!", "Every bind that was made."),
     row("wlcg.isolation.environment", Mapping[str, str], OWN, "payload.start!", "The variables that were passed, by "
         "name, with the rule; never a value."),

@@ -1,0 +1,57 @@
+"""
+Checks of the keys of policy that are about trace records.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterator
+from typing import Any
+
+#: What becomes of a payload whose records cannot be written.
+ON_WRITE_ERROR = ("refuse", "continue")
+
+#: Smaller files would hold little but their own first and last record.
+_LEAST_BYTES = 65_536
+
+
+def _whole(value: Any, least: int) -> Iterator[str]:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        yield f"must be a whole number, {least} or more"
+
+
+def file_size(value: Any) -> Iterator[str]:
+    """
+    A size at which a file is full.
+    """
+    yield from _whole(value, _LEAST_BYTES)
+
+
+def count(value: Any) -> Iterator[str]:
+    """
+    A number of things, at least one.
+    """
+    yield from _whole(value, 1)
+
+
+def write_error(value: Any) -> Iterator[str]:
+    """
+    A word for what follows when a record cannot be written.
+    """
+    if value not in ON_WRITE_ERROR:
+        yield f"must be one of {', '.join(ON_WRITE_ERROR)}"
+
+
+def public_key_or_none(value: Any) -> Iterator[str]:
+    """
+    A public key of X25519 in base64, or nothing.
+    """
+    if value is None:
+        return
+    try:
+        raw = base64.b64decode(value, validate=True)
+    except (TypeError, ValueError, binascii.Error):
+        raw = b""
+    if len(raw) != 32:
+        yield "must be the 32 bytes of an X25519 public key in base64"

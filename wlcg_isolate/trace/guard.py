@@ -1,0 +1,93 @@
+"""
+What becomes of a payload when its records cannot be written.
+
+Rules:
+
+1. Unless policy says otherwise, a payload whose start is not on disk does not
+   start.
+2. Whatever policy says, a record that was lost is told in the outcome: a
+   pilot must be able to see it, and pass it on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import attrs
+
+from wlcg_isolate import _events
+from wlcg_isolate.errors import TraceError
+from wlcg_isolate.outcome import Outcome
+from wlcg_isolate.policy import Policy
+from wlcg_isolate.trace.pilot import open_journal, write
+from wlcg_isolate.trace.record import TraceRecord
+
+
+class GuardedJournal:
+    """
+    The journal of one payload's records, and what was lost of them.
+    """
+
+    def __init__(self, directories: Iterable[str], policy: Policy, *, needed: bool = True) -> None:
+        """
+        Find the journal, so that a payload that cannot have one is refused
+        before anything is started.
+
+        Args:
+            directories: Where it may be, best first.
+
+            policy: What holds here.
+
+            needed: Whether policy is asked at all; what was refused already
+                cannot be refused again.
+
+        Raises:
+            TraceError: There is none, and policy wants one.
+        """
+        self._directories = tuple(directories)
+        self._policy = policy
+        self._needed = needed and policy.trace_on_write_error == "refuse"
+        self._lost: list[str] = []
+        try:
+            open_journal(self._directories, policy)
+        except TraceError:
+            if self._needed:
+                raise
+
+    def write(self, record: TraceRecord) -> None:
+        """
+        Write a record without which the payload may not start.
+
+        Raises:
+            TraceError: It is not on disk, and policy wants it there.
+        """
+        try:
+            self._write(record)
+        except TraceError as error:
+            if self._needed:
+                raise
+            self._lose(record, error)
+
+    def write_after(self, record: TraceRecord) -> None:
+        """
+        Write a record of what has happened already.
+        """
+        try:
+            self._write(record)
+        except TraceError as error:
+            self._lose(record, error)
+
+    def told(self, outcome: Outcome) -> Outcome:
+        """
+        Add to an outcome what was lost.
+        """
+        return attrs.evolve(outcome, message="\n".join([outcome.message, *self._lost])) if self._lost else outcome
+
+    def _write(self, record: TraceRecord) -> None:
+        # A directory that took none before may do so by now.
+        write(open_journal(self._directories, self._policy), record)
+
+    def _lose(self, record: TraceRecord, error: TraceError) -> None:
+        reasons = "; ".join(problem.message for problem in error.problems)
+        self._lost.append(f"warning: the record {record.action} is lost: {reasons}")
+        _events.emit("trace.lost", trace_id=record.trace_id, action=record.action, reason=reasons)
