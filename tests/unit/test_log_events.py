@@ -185,7 +185,7 @@ def test_no_thread_for_a_record(told, mocker, tmp_path):
     telling = Telling.__new__(Telling)
     telling._plan, telling._threads, telling._process = plan, [], object()
     mocker.patch("wlcg_isolate.trace.telling.payload.killed")
-    telling._who = None
+    telling._who, telling._journal = None, mocker.Mock()
     mocker.patch(
         "wlcg_isolate.trace.telling.threading.Thread.start", side_effect=RuntimeError("can't start new thread")
     )
@@ -201,6 +201,7 @@ def test_refusal_without_a_place_for_its_record(told, tmp_path):
         PlanError([Problem(kind="image-missing", message="gone")]), None, [str(tmp_path / "file")], Policy()
     )
 
-    assert [("payload.refused", outcome.trace_id, "image-missing")] == [
-        (event["event"], event["trace_id"], event["kind"]) for event in told
+    assert [("trace.lost", outcome.trace_id, "payload.refused")] == [
+        (event["event"], event["trace_id"], event["action"]) for event in told
     ]
+    assert "warning: the record payload.refused is lost" in outcome.message
