@@ -7,11 +7,12 @@ stale.
 
 from __future__ import annotations
 
+import ast
 import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Union
 
 from wlcg_isolate._families import CLASSES, FAMILIES
 from wlcg_isolate._kinds import KINDS
@@ -22,6 +23,9 @@ from wlcg_isolate.policy.rules import LAYERS, Rule
 from wlcg_isolate.trace.chain import INTEGRITY_FIELDS, JOURNAL_FIELDS
 from wlcg_isolate.trace.findings import FINDINGS
 from wlcg_isolate.trace.model import FIELDS as RECORDED, MEANINGS, OPEN, Field
+from wlcg_isolate.trace.query.columns import COLUMNS, DERIVED
+from wlcg_isolate.trace.query.layout import TYPES
+from wlcg_isolate.trace.query.payloads import schema as payloads_schema
 from wlcg_isolate.trace.record import EVENTS
 
 HERE = Path(__file__).parent
@@ -110,6 +114,48 @@ A line is `BODY,"hash":"H","mac":"M"}}` and a newline.
 `BODY` begins with `{"@timestamp":"` and ends with `"prev_hash":"P"`, in the order of the table; `H` is the SHA-256 of its bytes.
 `M` is the HMAC-SHA-256 of `H`, as it is written, with the record's key; the key of the next record is the SHA-256 of `wlcg_isolate journal key`, a NUL byte and the present one.
 Records of the journal about itself have the events `log.genesis`, `log.checkpoint`, `log.recovered`, `log.purged` and `log.close`, and an empty `container.id`.
+"""
+
+
+def queries() -> str:
+    """
+    Write the page of what queries give, and of the columns of Parquet.
+    """
+    properties = payloads_schema()["items"]["properties"]
+    lines = [_QUERIES_HEAD, "| key | type | means |", "|---|---|---|"]
+    for key, value in properties.items():
+        kind = value.get("type", "one of " + ", ".join(value.get("enum", ())))
+        lines.append(f"| `{key}` | {kind if isinstance(kind, str) else ' or '.join(kind)} | {value['description']} |")
+    lines += [_COLUMNS_HEAD, "| column | type | from | means |", "|---|---|---|---|"]
+    for column in COLUMNS:
+        fields = ", ".join(f"`{field}`" for field in column.fields)
+        lines.append(f"| `{column.name}` | `{TYPES[column.kind]}` | {fields} | {column.meaning} |")
+    lines += [f"| `{name}` | `{TYPES[kind]}` | | {meaning} |" for name, kind, meaning in DERIVED]
+
+    return "\n".join([*lines, ""])
+
+
+_QUERIES_HEAD = """\
+# Payloads in answers, columns in Parquet
+
+What `wlcg-isolate trace find --json` gives and what `wlcg-isolate trace export --parquet` writes.
+How to ask is told in [find payloads](../how-to/find-payloads.md).
+This page is made by `docs/generate.py`; the first table is also a JSON Schema, `wlcg_isolate/schemas/payloads.schema.json`.
+
+## Payloads
+
+A payload's records are put together in the order of their time.
+The first record that holds a field counts; where records that must agree do not, `conflicts` names the field.
+A payload without a record of its end is `open`: it runs, or its pilot was lost before it could say more, which the records alone cannot tell.
+"""
+
+_COLUMNS_HEAD = """
+## Columns
+
+A directory `day=DAY/site=SITE` holds `records.parquet`, ordered by node and time, and `records-by-user.parquet`, the same rows ordered by user.
+A column keeps its name and type; new ones may come.
+A value of another type than the column's is NULL there and stays in `extra`.
+Parquet is for questions: the integrity of records is proven by the JSON lines, so these are what is kept as evidence.
 """
 
 
@@ -214,6 +260,47 @@ Beside the sections a file has `version = 1` (required), `[lock]` (site only: ke
 """
 
 
+def attempts() -> str:
+    """
+    Write the page of what hostile payloads and images try.
+    """
+    lines = [_ATTEMPTS_HEAD]
+    for name in _ATTEMPT_FILES:
+        module = ast.parse((REDTEAM / f"test_{name}.py").read_text(encoding="utf-8"))
+        lines += ["", f"## {_one_line(module)}", "", "| attempt | what is tried |", "|---|---|"]
+        lines += [f"| {_words(test.name)} | {_one_line(test)} |" for test in _tests(module)]
+
+    return "\n".join([*lines, ""])
+
+
+def _tests(module: ast.Module) -> list[ast.FunctionDef]:
+    return [node for node in module.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")]
+
+
+def _words(name: str) -> str:
+    return name.partition("_")[2].replace("_", " ")
+
+
+def _one_line(node: Union[ast.Module, ast.FunctionDef]) -> str:
+    first = (ast.get_docstring(node) or "").partition("\n\n")[0]
+
+    return " ".join(first.split()).rstrip(".")
+
+
+REDTEAM = HERE.parent / "tests" / "runtime" / "redteam"
+
+#: In the order of the page; what is missing here is missed by a test.
+_ATTEMPT_FILES = ("pilot", "payloads", "escape", "survival", "forgery", "terminal", "images")
+
+_ATTEMPTS_HEAD = """\
+# Attempts
+
+What hostile payloads and images try in the tests (`tests/runtime/redteam`), with real Apptainer and real images, as root and as a plain user.
+Wherever that is possible the same attempt is made on the node as well, by the same user, where it has to succeed: one that fails in the container for a trivial reason proves nothing.
+What the tests hold open is listed in [what isolation means here](../explanation/what-isolation-means.md).
+This page is made by `docs/generate.py`."""
+
+
 def schema(make: Callable[[], dict[str, Any]]) -> str:
     """
     Write a JSON Schema.
@@ -223,11 +310,14 @@ def schema(make: Callable[[], dict[str, Any]]) -> str:
 
 PAGES: Mapping[Path, Callable[[], str]] = {
     HERE / "reference" / "journal.md": journal,
+    HERE / "reference" / "attempts.md": attempts,
     HERE / "reference" / "kinds.md": kinds,
     HERE / "reference" / "policy.md": policy,
     HERE / "reference" / "variables.md": variables,
     HERE / "reference" / "trace.md": trace,
     SCHEMAS / "trace.schema.json": lambda: schema(trace_schema),
+    HERE / "reference" / "queries.md": queries,
+    SCHEMAS / "payloads.schema.json": lambda: schema(payloads_schema),
     SCHEMAS / "policy.schema.json": lambda: schema(policy_schema),
     SCHEMAS / "request.schema.json": lambda: schema(request_schema),
 }

@@ -136,10 +136,11 @@ def all_hosts():
 
 def pytest_collection_modifyitems(config, items):
     """Leave out what takes long, unless it is asked for."""
-    if "soak" not in config.option.markexpr:
-        long = [item for item in items if item.get_closest_marker("soak")]
-        config.hook.pytest_deselected(items=long)
-        items[:] = [item for item in items if item not in long]
+    for mark in ("soak", "spark"):
+        if mark not in config.option.markexpr:
+            long = [item for item in items if item.get_closest_marker(mark)]
+            config.hook.pytest_deselected(items=long)
+            items[:] = [item for item in items if item not in long]
 
 
 @attrs.frozen(kw_only=True)

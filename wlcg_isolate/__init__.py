@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from wlcg_isolate.outcome import Outcome, classify
     from wlcg_isolate.plan import Plan, make_plan
     from wlcg_isolate.policy import Policy, load_policy
+    from wlcg_isolate.remains import Start, outcome_of
     from wlcg_isolate.request import Bind, Credential, Identity, Payload, Request
     from wlcg_isolate.run import launch_plan, run_isolated
     from wlcg_isolate.trace import TraceRecord
@@ -47,12 +48,14 @@ __all__ = [
     "Problem",
     "Request",
     "RequestError",
+    "Start",
     "TraceError",
     "TraceRecord",
     "classify",
     "launch_plan",
     "load_policy",
     "make_plan",
+    "outcome_of",
     "probe_host",
     "run_isolated",
 ]
@@ -72,6 +75,7 @@ _HOMES = {
     "outcome": ("Outcome", "classify"),
     "plan": ("Plan", "make_plan"),
     "policy": ("Policy", "load_policy"),
+    "remains": ("Start", "outcome_of"),
     "request": ("Bind", "Credential", "Identity", "Payload", "Request"),
     "run": ("launch_plan", "run_isolated"),
     "trace": ("TraceRecord",),

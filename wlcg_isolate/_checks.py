@@ -16,7 +16,9 @@ from wlcg_isolate.environment import EnvDecision
 from wlcg_isolate.errors import Problem
 from wlcg_isolate.host import HostFacts, PathFact, repository_path, trace_candidates
 from wlcg_isolate.policy import Policy
+from wlcg_isolate.products import parse_banner
 from wlcg_isolate.request import Request
+from wlcg_isolate.runtime import Runtime
 
 #: Directories that are the node, not somebody's work.
 NO_WORKDIR = frozenset("/ /bin /boot /dev /etc /home /lib /lib64 /proc /run /sbin /sys /usr /var /var/tmp".split())
@@ -169,6 +171,40 @@ def trace_dirs(
             )
 
     return tuple(usable), [] if usable else problems
+
+
+def registry_problems(
+    policy: Policy, facts: HostFacts, runtime: Runtime, binds: tuple[BindDecision, ...]
+) -> Iterator[Problem]:
+    """
+    Find why the runtime cannot have the credentials of registries from a
+    file that the payload does not see.
+    """
+    path = policy.image_registry_credentials
+    if path is None:
+        return
+    fact = facts.paths.get(path)
+    shown_by = _shown_by(path, binds, facts.paths)
+    if fact is None or fact.kind != "file" or not fact.readable:
+        fault = "is no file that this user can read"
+    elif shown_by is not None:
+        fault = f"would be seen by the payload through {shown_by}"
+    elif not _reads_authfile(runtime):
+        fault = f"cannot be given to {runtime.flavour} {runtime.version}, which has no --authfile"
+    else:
+        return
+    yield Problem(
+        kind="credential-missing",
+        message=f"the file {path} with the credentials of registries {fault}",
+        origin="image.registry_credentials",
+        advice="keep it outside the working directory and all binds, or name an image that needs no pull",
+    )
+
+
+def _reads_authfile(runtime: Runtime) -> bool:
+    product = parse_banner(f"{runtime.flavour} version {runtime.version}")
+
+    return product is not None and product.has("--authfile")
 
 
 def _shown_by(path: str, binds: tuple[BindDecision, ...], paths: Mapping[str, PathFact]) -> Optional[str]:

@@ -115,6 +115,7 @@ KINDS: Mapping[str, Kind] = {
     "trace-undelivered": Kind(
         "policy", _OTHER, "A receiver of trace records that policy requires has not taken the record in time."
     ),
+    "trace-unreadable": Kind("policy", _NEVER, "Trace records cannot be read, or not by what is installed."),
     # What the runtime showed when it was started.
     "user-namespaces-disabled": Kind("runtime", _OTHER, "The kernel refuses unprivileged user namespaces."),
     "user-namespaces-exhausted": Kind(

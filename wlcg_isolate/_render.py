@@ -6,8 +6,10 @@ Two ways lead from a plan to a running payload, and both start here:
 * `launch_argv`: what `wlcg_isolate.launch` starts.  The command and the
   variables travel over a descriptor after the container stands, so they are
   exact and in no argument list.
-* `static_argv` and `static_environ`: for callers that start processes
-  themselves.  The variables travel in the runtime's own way.
+* `static_argv` and `static_environ`: the runtime's call alone.  The variables
+  travel in the runtime's own way.
+
+A third, with the launch's protocol in a shell, is in `_supervisor`.
 """
 
 from __future__ import annotations
@@ -68,6 +70,8 @@ def runtime_argv(plan: Plan, scratch: str) -> tuple[str, ...]:
     if plan.image.mount.endswith("unpack") and runtime.flavour == "apptainer":
         # SingularityCE does so by itself.
         options += ["--unsquash"]
+    if plan.registry_credentials is not None:
+        options += ["--authfile", plan.registry_credentials]
     options += [*plan.isolation.options, "--workdir", scratch, "--pwd", plan.home]
     for bind in plan.mounts:
         options += ["--mount", _mount_spec(bind.source, bind.place, writable=bind.writable)]
@@ -120,11 +124,17 @@ def static_argv(plan: Plan, scratch: str) -> tuple[str, ...]:
     """
     home = shlex.quote(plan.home)
     # The runtime starts elsewhere when the caller's directory is gone (1.4.5).
-    tidy = _TIDY + _without_runtime_environ(plan)
-    tidy += "" if plan.image_environ else _only(plan.payload_environ)
-    shim = f'cd {home} || exit 125; {tidy}HOME={home}; PWD=$HOME; export HOME PWD; exec "$@"'
+    shim = f'cd {home} || exit 125; {tidy_text(plan)}HOME={home}; PWD=$HOME; export HOME PWD; exec "$@"'
 
     return (*runtime_argv(plan, scratch), "/bin/sh", "-c", shim, "sh", *plan.request.payload.command)
+
+
+def tidy_text(plan: Plan) -> str:
+    """
+    Write what leaves a shell in the container with no variable that was not
+    decided on, but for the image's own where these stay.
+    """
+    return _TIDY + _without_runtime_environ(plan) + ("" if plan.image_environ else _only(plan.payload_environ))
 
 
 def _without_runtime_environ(plan: Plan) -> str:
@@ -163,32 +173,6 @@ def static_environ(plan: Plan, scratch: str) -> dict[str, str]:
             environ[f"{plan.runtime.prefix}ENV_{name}"] = value
 
     return environ
-
-
-def shell_line(plan: Plan) -> str:
-    """
-    Return one POSIX shell line that prepares, runs and cleans up.
-    """
-    scratch = shlex.quote(plan.scratch)
-    words = ["env", "-i"]
-    words += [f"{name}={value}" for name, value in static_environ(plan, plan.scratch).items()]
-    words += static_argv(plan, plan.scratch)
-    command = " ".join(map(shlex.quote, words))
-    points = "".join(f" && {make} {shlex.quote(path)}" for make, path in _shell_mount_points(plan))
-
-    return (
-        f"( mkdir -m 700 {scratch} && mkdir -m 1777 {scratch}/tmp {scratch}/var_tmp{points} "
-        f"&& {{ {command}; status=$?; rm -rf {scratch}; exit $status; }} )"
-    )
-
-
-def _shell_mount_points(plan: Plan) -> Iterator[tuple[str, str]]:
-    for path, kind in scratch_mount_points(plan):
-        if kind == "directory":
-            yield "mkdir -p", path
-        else:
-            yield "mkdir -p", os.path.dirname(path)
-            yield ":>", path
 
 
 def scratch_mount_points(plan: Plan) -> Iterator[tuple[str, str]]:
@@ -241,6 +225,7 @@ def as_dict(plan: Plan) -> dict[str, Any]:
         "trace_id": plan.trace_id,
         "argv": list(plan.argv),
         "environ": plan.environ,
+        "supervised": {"argv": list(plan.supervised.argv), "environ": plan.supervised.environ},
         "runtime": {
             "path": plan.runtime.path,
             "flavour": plan.runtime.flavour,

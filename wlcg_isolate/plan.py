@@ -15,7 +15,7 @@ from typing import Any, Optional
 
 import attrs
 
-from wlcg_isolate import _checks, _decisions, _render, _static
+from wlcg_isolate import _checks, _decisions, _render, _static, _supervisor
 from wlcg_isolate._values import as_mapping
 from wlcg_isolate.binds import BindDecision, decide_binds, given_binds, held_open
 from wlcg_isolate.credentials import DIRECTORY, CredentialCopy, decide_credentials, variables_of
@@ -81,6 +81,9 @@ class Plan:
 
         isolation: What surrounds the payload beside all this.
 
+        registry_credentials: File that the runtime reads when it pulls the
+            image, or None.
+
         grace: Seconds between TERM and KILL.
 
         start_deadline: Seconds that the runtime has for the start.
@@ -112,6 +115,7 @@ class Plan:
     timeout: Optional[float] = None
     runtime_environ: Mapping[str, str] = attrs.field(default=RUNTIME_ENVIRON, converter=as_mapping)
     isolation: Isolation = attrs.field(factory=Isolation)
+    registry_credentials: Optional[str] = None
     grace: float
     start_deadline: float
     warnings: tuple[str, ...] = ()
@@ -150,8 +154,9 @@ class Plan:
     @property
     def argv(self) -> tuple[str, ...]:
         """
-        The command that runs the payload, for callers that start processes
-        themselves; it needs `environ` as its whole environment.
+        The runtime's call alone, which needs `environ` as its whole
+        environment: no start marker, no checks.  `supervised` and `shell`
+        have both.
 
         Nothing has to be prepared: ``/tmp`` and ``/var/tmp`` are the
         directories ``tmp`` and ``var_tmp`` of the working directory, which
@@ -178,17 +183,34 @@ class Plan:
 
     def shell(self) -> str:
         """
-        Render one POSIX shell line that runs the payload.
+        Render one POSIX shell line that runs the payload with its start
+        marker and the checks from outside, waits for it and tidies up.
 
-        The line holds the values of the payload's variables; whoever may
-        read it (``ps``, a log) may read them.
+        `supervised` tells what it leaves.  The line holds the values of the
+        payload's variables; whoever may read it (a log, or ``ps`` for the
+        shell that is given it) may read them.
 
         Raises:
             PlanError: As for `argv`.
         """
         self._must_render()
 
-        return _render.shell_line(self)
+        return _supervisor.shell_line(self)
+
+    @property
+    def supervised(self) -> _supervisor.Supervised:
+        """
+        The command that does the same as `shell` and becomes the runtime,
+        for callers that start processes themselves.
+
+        What it leaves, `outcome_of` turns into the outcome.
+
+        Raises:
+            PlanError: As for `argv`.
+        """
+        self._must_render()
+
+        return _supervisor.supervised(self)
 
     def explain(self) -> str:
         """
@@ -286,6 +308,8 @@ def make_plan(request: Request, policy: Policy, facts: Optional[HostFacts] = Non
     ]
     isolation, found = decide_isolation(policy, facts, files, pid=runtime is None or runtime.pid)
     problems += found
+    if image is not None and image.form == "uri" and runtime is not None:
+        problems += _checks.registry_problems(policy, facts, runtime, binds)
     if problems or runtime is None or image is None or workdir is None:
         raise PlanError(problems)
 
@@ -309,6 +333,7 @@ def make_plan(request: Request, policy: Policy, facts: Optional[HostFacts] = Non
         timeout=policy.payload_limit_seconds if request.timeout is None else request.timeout,
         runtime_environ=runtime_environ(runtime.prefix, policy),
         isolation=isolation,
+        registry_credentials=policy.image_registry_credentials if image.form == "uri" else None,
         grace=policy.payload_grace_seconds,
         start_deadline=policy.runtime_start_seconds,
         warnings=(

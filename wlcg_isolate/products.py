@@ -71,6 +71,8 @@ _FIRST: Mapping[str, tuple[Optional[Version], Optional[Version], Optional[Versio
     "--sharens": ((1, 3, 0), None, None),
     "--runscript-timeout": ((1, 3, 1), None, None),
     "--netns-path": ((1, 4, 0), (4, 2, 0), None),
+    # apptainer#2472, sylabs/singularity#2225
+    "--authfile": ((1, 4, 0), (4, 1, 0), None),
     "--oci": (None, (3, 11, 0), None),
     "--device": ((1, 5, 0), (4, 0, 0), None),
     "--no-env": ((1, 5, 0), None, None),

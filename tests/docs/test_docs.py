@@ -25,12 +25,31 @@ def _generator():
     return module
 
 
-@pytest.mark.parametrize("name", ["kinds.md", "policy.md", "variables.md", "policy.schema.json", "request.schema.json"])
+GENERATED = (
+    "attempts.md",
+    "kinds.md",
+    "policy.md",
+    "variables.md",
+    "queries.md",
+    "payloads.schema.json",
+    "policy.schema.json",
+    "request.schema.json",
+)
+
+
+@pytest.mark.parametrize("name", GENERATED)
 def test_generated_pages(name):
     """What is made from the code is not stale (else: docs/generate.py)."""
     (path,) = [path for path in _generator().PAGES if path.name == name]
 
     assert _generator().PAGES[path]() == path.read_text()
+
+
+def test_all_attempts_are_told():
+    """The page of attempts knows every file of them."""
+    files = {path.stem[len("test_") :] for path in (ROOT / "tests/runtime/redteam").glob("test_*.py")}
+
+    assert files == set(_generator()._ATTEMPT_FILES)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -80,8 +80,8 @@ def test_plan_json(cli, image):
     plan = json.loads(done.stdout)
 
     assert {
-        "argv", "binds", "environ", "environment", "gpus", "image", "isolation", "runtime", "starter", "timeout",
-        "trace_id", "warnings", "workdir",
+        "argv", "binds", "environ", "environment", "gpus", "image", "isolation", "runtime", "start", "starter",
+        "supervised", "timeout", "trace_id", "warnings", "workdir",
     } == set(plan)  # fmt: skip
     assert {"path", "flavour", "version", "mode", "reason", "layer", "pid_namespace"} == set(plan["runtime"])
     assert {

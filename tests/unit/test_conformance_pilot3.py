@@ -39,7 +39,10 @@ def test_values_are_no_code(planned, value):
     plan = planned(env={"X": value, "PATH": value})
 
     assert (value, value) == (plan.payload_environ["X"], plan.payload_environ["PATH"])
-    assert f"{plan.runtime.prefix}ENV_X={value}" in shlex.split(plan.shell(), posix=True)
+    assert value == plan.environ[f"{plan.runtime.prefix}ENV_X"]
+    release = next(word for word in shlex.split(plan.shell()) if word.startswith("WLCG_ISOLATE_RELEASE_0="))
+    quoted = shlex.quote(value).replace("\n", """'"$wlcg_isolate_newline"'""")
+    assert f"; export X={quoted}; " in release
 
 
 #: What never reaches a payload of any kind; the pilot takes some away from user jobs only.

@@ -65,6 +65,7 @@ DEFAULTS = {
     "image.fallback": [],
     "image.prefer": ["tree", "file"],
     "image.pull": [],
+    "image.registry_credentials": None,
     "image.checksums": {},
     "image.checksum_files": [],
     "image.unlisted": True,

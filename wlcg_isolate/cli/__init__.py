@@ -18,10 +18,11 @@ from wlcg_isolate.outcome import NOT_STARTED_STATUS
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("run", "run a payload isolated, and tell truthfully how it ended"),
     "plan": ("plan", "show how a payload would run; start nothing"),
+    "outcome": ("outcome", "tell what became of a payload that was started without run"),
     "explain": ("explain", "show every policy value and where it comes from"),
     "doctor": ("doctor", "tell what this node can do, and how to mend what it cannot"),
     "image": ("image", "find, examine and verify images"),
-    "trace": ("trace", "show the trace records of payloads"),
+    "trace": ("trace", "show, search, export and audit the trace records of payloads"),
 }
 
 _USAGE = "usage: wlcg-isolate COMMAND [OPTION...] [-- PAYLOAD [ARG...]]"

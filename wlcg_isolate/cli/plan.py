@@ -53,7 +53,9 @@ def main(argv: Sequence[str]) -> int:
 
 def _print(plan: Plan, form: argparse.Namespace) -> None:
     if form.json:
-        print_json(plan.to_dict())
+        from wlcg_isolate.remains import Start
+
+        print_json({**plan.to_dict(), "start": Start.of(plan).to_dict()})
     elif form.shell:
         print(plan.shell())
     elif form.why is not None:

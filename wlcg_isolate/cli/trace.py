@@ -19,6 +19,9 @@ _COMMANDS = {
     "reveal": "open sealed identities, and record that",
     "verify": "tell what was altered or lost, and how much the rest proves",
     "purge": "remove old records, and keep what shows that no others are missing",
+    "find": "find payloads by what a responder knows",
+    "export": "write records as Parquet, by day and site",
+    "audit": "show that owner, activity and node of payloads can be found, or what is missing",
 }
 
 

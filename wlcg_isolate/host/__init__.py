@@ -239,7 +239,8 @@ def _paths_of_interest(request: Request, policy: Policy, cwd: Optional[str]) -> 
     yield from (policy.on_node(repository_path(name)) for name in policy.cvmfs_repositories)
     yield from paths_of_interest(os.environ, request, policy)
     yield from credential_files(request, os.environ)
-    yield from (path for path in (policy.runtime_tmpdir, policy.runtime_cachedir) if path is not None)
+    own = (policy.runtime_tmpdir, policy.runtime_cachedir, policy.image_registry_credentials)
+    yield from (path for path in own if path is not None)
     yield from trace_candidates(policy, os.environ, os.geteuid())
     yield from PATHS
 

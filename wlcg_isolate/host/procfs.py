@@ -117,3 +117,45 @@ def sharing(name: str, number: int) -> list[int]:
             continue
 
     return found
+
+
+def ancestors(pid: int) -> list[int]:
+    """
+    List a process's parents, the nearest first.
+    """
+    found: list[int] = []
+    while True:
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as f:
+                pid = int(f.read().rpartition(b")")[2].split()[1])
+        except (OSError, IndexError, ValueError):
+            return found
+        # Between two looks a number can have gone to another process.
+        if pid == 0 or pid in found:
+            return found
+        found.append(pid)
+
+
+def marker(pid: int) -> Optional[str]:
+    """
+    Read which payload a process's environment names, if this user may.
+    """
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as f:
+            words = f.read().split(b"\0")
+    except OSError:
+        return None
+    values = [word.partition(b"=")[2] for word in words if word.startswith(b"WLCG_ISOLATE_ID=")]
+
+    return values[0].decode("ascii", "replace") if values else None
+
+
+def boot_id() -> Optional[str]:
+    """
+    Read what names this boot of the node.
+    """
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as f:
+            return f.read().strip()
+    except OSError:
+        return None

@@ -16,6 +16,12 @@ from wlcg_isolate.launch import process
 #: A descriptor, or an object with one.
 Stream = Union[int, Any]
 
+#: More than a runtime says with all its words for debugging.
+_MOST_WORDS = 1_048_576
+
+#: linux/memfd.h and linux/fcntl.h.
+_CLOEXEC, _ALLOW_SEALING, _ADD_SEALS, _NEVER_GROW = 1, 2, 1033, 4
+
 
 def parked(stream: Stream, stack: contextlib.ExitStack) -> int:
     """
@@ -78,10 +84,26 @@ def write_within(fd: int, text: bytes, seconds: float) -> None:
 def own_file() -> BinaryIO:
     """
     Open a file without a name for the runtime's own output.
+
+    It is as large as it will ever be: the image's scripts, which print there
+    as well, cannot fill the node's memory.
     """
     try:
-        return open(os.memfd_create("wlcg-isolate-runtime"), "w+b", buffering=0)
+        fd = os.memfd_create("wlcg-isolate-runtime", _CLOEXEC | _ALLOW_SEALING)
+        file = open(fd, "w+b", buffering=0)  # noqa: SIM115 - its caller closes it
     except (AttributeError, OSError):
         import tempfile
 
-        return cast("BinaryIO", tempfile.TemporaryFile(buffering=0))
+        file = cast("Any", tempfile.TemporaryFile(buffering=0))  # noqa: SIM115
+    file.truncate(_MOST_WORDS)
+    with contextlib.suppress(OSError):
+        fcntl.fcntl(file, _ADD_SEALS, _NEVER_GROW)
+
+    return cast("BinaryIO", file)
+
+
+def words_in(file: BinaryIO) -> bytes:
+    """
+    Read what was written into a file of `own_file`.
+    """
+    return os.pread(file.fileno(), _MOST_WORDS, 0).rstrip(b"\0")

@@ -24,6 +24,9 @@ from wlcg_isolate.plan import Plan
 #: How long a wish to stop may wait while the container is being made.
 _CANCEL_SECONDS = 0.1
 
+#: Longer than any process number with its newline.
+_MOST_MARKER = 32
+
 
 class NoMarkerError(LaunchError):
     """
@@ -169,10 +172,12 @@ class Standing:
                 )
             if not process.wait_readable([self._ready.fileno()], min(left, _CANCEL_SECONDS)):
                 continue
-            chunk = os.read(self._ready.fileno(), 64)
+            chunk = os.read(self._ready.fileno(), _MOST_MARKER)
             if not chunk:
                 raise self._no_marker()
             marker += chunk
+            if len(marker) > _MOST_MARKER:
+                raise not_started("start-forged", "what was written is no start marker", "the image")
 
         return marker
 
@@ -183,6 +188,6 @@ class Standing:
         self.launcher.wait(self._plan.grace)
         self.launcher.kill()
         ended = self.launcher.ended or process.Ended(None, None)
-        self._words.seek(0)
+        words = descriptors.words_in(self._words)
 
-        return NoMarkerError([runtime_failure(self._words.read(), killed_by=ended.signal)])
+        return NoMarkerError([runtime_failure(words, killed_by=ended.signal)])

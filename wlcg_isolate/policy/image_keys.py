@@ -5,7 +5,7 @@ The keys of policy that are about images.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Union
+from typing import Any, Optional, Union
 
 import attrs
 
@@ -91,6 +91,10 @@ class ImageKeys:
         image_pull: Schemes of URIs that the runtime may pull for a payload,
             such as ``docker``.
 
+        image_registry_credentials: File with the credentials of registries,
+            as ``apptainer registry login --authfile`` writes it. The runtime
+            reads it when it pulls; no payload may see it.
+
         image_checksums: Path or reference of an image file to its checksum,
             ``sha256:`` and 64 hexadecimal digits.
 
@@ -143,6 +147,9 @@ class ImageKeys:
         default=("tree", "file"), converter=as_tuple, metadata=choice(image_checks.forms)
     )
     image_pull: tuple[str, ...] = attrs.field(default=(), converter=as_tuple, metadata=limit(common, checks.texts))
+    image_registry_credentials: Optional[str] = attrs.field(
+        default=None, metadata=choice(checks.path_or_none, layers=_NOT_THE_REQUEST)
+    )
     image_checksums: Mapping[str, str] = attrs.field(
         factory=dict,
         converter=as_mapping,

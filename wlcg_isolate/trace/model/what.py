@@ -95,6 +95,8 @@ FIELDS = (
     row("wlcg.isolation.limits", Mapping[str, Any], OWN, "payload.start!", "The limits that it was given."),
     row("wlcg.isolation.limits_missing", _TEXTS, OWN, "payload.start!", "Those that it should have and has not."),
     row("wlcg.isolation.cgroup", str, OWN, "payload.start", "The cgroup that it was given."),
+    row("wlcg.isolation.verified", _TEXTS, OWN, "payload.start", "What was checked from outside, where the pilot "
+        "started the payload itself; without the field, all was."),
     row("wlcg.isolation.binds", tuple[BindMade, ...], OWN, "payload.start!", "Every bind that was made."),
     row("wlcg.isolation.environment", Mapping[str, str], OWN, "payload.start!", "The variables that were passed, by "
         "name, with the rule; never a value."),

@@ -1,0 +1,100 @@
+"""Whether payloads can be traced, and what is missing."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from wlcg_isolate import TraceError
+from wlcg_isolate.cli import main
+from wlcg_isolate.trace.query import Question
+from wlcg_isolate.trace.query.answer import engine_for
+from wlcg_isolate.trace.query.audit import audit
+from wlcg_isolate.trace.query.batchlist import read_batch_jobs
+
+#: The same two jobs as batch systems list them.
+LISTS = {
+    "condor": '[{"ClusterId":5,"ProcId":0,"GlobalJobId":"ce01#5.0#1"},{"ClusterId":9,"ProcId":1}]',
+    "lines": '{"ClusterId":5,"ProcId":0}\n{"ClusterId":9,"ProcId":1}\n',
+    "sacct": "JobIDRaw|NodeList\n5.0|wn1\n9.1|wn2\n",
+    "csv": "job_id,host\n5.0,wn1\n9.1,wn2\n",
+    "ids": "job_id\n5.0\n9.1\n",
+    "json-ids": '["5.0", "9.1"]',
+}
+
+
+@pytest.mark.parametrize("text", LISTS.values(), ids=list(LISTS))
+def test_lists_of_batch_jobs(tmp_path, text):
+    """What batch systems write is read, in all its forms."""
+    (tmp_path / "jobs").write_text(text)
+    found = read_batch_jobs(str(tmp_path / "jobs"))
+
+    assert ["5.0", "9.1"] == [job.ids[-1] for job in found]
+
+
+def test_steps_of_slurm_are_no_jobs(tmp_path):
+    """A job of Slurm counts once, and not each of its steps."""
+    (tmp_path / "jobs").write_text("JobID|JobName\n17|pilot\n17.batch|batch\n17.extern|extern\n18|pilot\n")
+
+    assert [("17",), ("18",)] == [job.ids for job in read_batch_jobs(str(tmp_path / "jobs"))]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[[1]]", "a,b\n1,2\n", "[" * 100_000, "null"], ids=str)
+def test_no_list_of_batch_jobs(tmp_path, text):
+    """What is no list of jobs is refused, by name."""
+    (tmp_path / "jobs").write_text(text if text != "null" else "[null]")
+
+    with pytest.raises(TraceError, match=f"batch jobs cannot be read from {tmp_path}/jobs"):
+        read_batch_jobs(str(tmp_path / "jobs"))
+
+
+@pytest.mark.parametrize("form", ["plain", "duckdb"])
+def test_audit_of_complete_records(site, lines, form):
+    """A payload of which everything is known is found by user, job and node; the choice can be repeated."""
+    with engine_for([lines], form) as engine:
+        one, two = (audit(engine, Question(), seed=4, count=2) for _ in range(2))
+
+    assert [s["trace_id"] for s in one["samples"]] == [s["trace_id"] for s in two["samples"]]
+    assert [True, True] == [s["traced"] for s in one["samples"]]
+    assert all(10 > s["seconds"] > 0 for s in one["samples"])
+    assert sum(end is None for _, _, end in site.lives.values()) == len(one["coverage"]["without_end"])
+
+
+def test_audit_names_what_is_missing(tmp_path, site, made):
+    """A payload without user and job is reported as such."""
+    start = next(r for r in site.records if r["event.action"] == "payload.start")
+    gone = ("user.name", "user.hash", "wlcg.token.sub", "wlcg.job.id")
+    (tmp_path / "a.jsonl").write_text(json.dumps({k: v for k, v in start.items() if k not in gone}) + "\n")
+    with engine_for([str(tmp_path)]) as engine:
+        found = audit(engine, Question())
+    (sample,) = found["samples"]
+
+    assert not sample["traced"]
+    assert ["user.name or user.hash or wlcg.token.sub or wlcg.token.sub_hash"] == sample["owner"]["missing"]
+    assert ["wlcg.job.id"] == sample["activity"]["missing"]
+    assert sample["node"]["leads_back"]
+    assert 3 == len(found["findings"])
+
+
+def test_coverage(tmp_path, lines, capsys):
+    """Batch jobs without records are named, and the exit status says that something is missing."""
+    (tmp_path / "jobs.csv").write_text("job_id\n5.0\n9999.7\n")
+    status = main(
+        ["trace", "audit", "--trace-dir", lines, "--seed", "1", "--batch-jobs", str(tmp_path / "jobs.csv"), "--json"]
+    )
+    found = json.loads(capsys.readouterr().out)
+
+    assert 3 == status
+    assert (2, ["9999.7"]) == tuple(found["coverage"][k] for k in ("batch_jobs", "batch_jobs_without_payloads"))
+    assert "1 of 2 batch jobs have no payload: pilots without records" in found["findings"]
+
+
+def test_everything_found(tmp_path, site, made, capsys):
+    """Records with nothing missing give exit status 0, and unreadable ones 1."""
+    whole = [r for r in site.records if site.lives.get(r["container.id"], (0, 0, None))[2]]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(r) + "\n" for r in whole))
+
+    assert 0 == main(["trace", "audit", "--trace-dir", str(tmp_path)])
+    assert "everything was found" in capsys.readouterr().out
+    assert 1 == main(["trace", "audit", "--trace-dir", str(tmp_path / "none")])
