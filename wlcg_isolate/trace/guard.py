@@ -19,8 +19,7 @@ from wlcg_isolate import _events
 from wlcg_isolate.errors import TraceError
 from wlcg_isolate.outcome import Outcome
 from wlcg_isolate.policy import Policy
-from wlcg_isolate.policy.journal import JournalSettings
-from wlcg_isolate.trace.journal import journal_for
+from wlcg_isolate.trace.pilot import open_journal, write
 from wlcg_isolate.trace.record import TraceRecord
 
 
@@ -46,11 +45,11 @@ class GuardedJournal:
             TraceError: There is none, and policy wants one.
         """
         self._directories = tuple(directories)
-        self._settings = JournalSettings.of(policy)
-        self._needed = needed and self._settings.on_write_error == "refuse"
+        self._policy = policy
+        self._needed = needed and policy.trace_on_write_error == "refuse"
         self._lost: list[str] = []
         try:
-            journal_for(self._directories, self._settings)
+            open_journal(self._directories, policy)
         except TraceError:
             if self._needed:
                 raise
@@ -86,7 +85,7 @@ class GuardedJournal:
 
     def _write(self, record: TraceRecord) -> None:
         # A directory that took none before may do so by now.
-        journal_for(self._directories, self._settings).write(record)
+        write(open_journal(self._directories, self._policy), record)
 
     def _lose(self, record: TraceRecord, error: TraceError) -> None:
         reasons = "; ".join(problem.message for problem in error.problems)
