@@ -19,6 +19,7 @@ from wlcg_isolate.request import Payload, Request
 from wlcg_isolate.run import refuse, run_isolated, trace_places
 from wlcg_isolate.trace import close_journals
 from wlcg_isolate.trace.pilot import end_pilot
+from wlcg_isolate.trace.sending import flush
 
 _EPILOG = f"""\
 Exit status: the payload's own; 128+N when signal N ended it; {NOT_STARTED_STATUS} when it never
@@ -64,6 +65,7 @@ def _main(argv: Sequence[str], signals: _Signals) -> int:
     # The process ends without what Python does at its end.
     end_pilot()
     close_journals()
+    flush()
     if file is not None:
         file.write(outcome)
     if not outcome.started:

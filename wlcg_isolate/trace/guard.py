@@ -21,6 +21,7 @@ from wlcg_isolate.outcome import Outcome
 from wlcg_isolate.policy import Policy
 from wlcg_isolate.trace.pilot import open_journal, write
 from wlcg_isolate.trace.record import TraceRecord
+from wlcg_isolate.trace.sending import require
 
 
 class GuardedJournal:
@@ -67,6 +68,17 @@ class GuardedJournal:
             if self._needed:
                 raise
             self._lose(record, error)
+
+    def deliver(self) -> None:
+        """
+        Wait for the receivers without which the payload may not start,
+        whatever becomes of records that cannot be written.
+
+        Raises:
+            TraceError: One has not taken all in time.
+        """
+        if self._policy.trace_required:
+            require(open_journal(self._directories, self._policy), self._policy)
 
     def write_after(self, record: TraceRecord) -> None:
         """

@@ -29,6 +29,7 @@ from wlcg_isolate.policy.journal import JournalSettings
 from wlcg_isolate.trace.batch import batch_jobs
 from wlcg_isolate.trace.journal import Journal, journal_for
 from wlcg_isolate.trace.record import TraceRecord, timestamp_of
+from wlcg_isolate.trace.sending import attach
 
 #: Inode of the first PID namespace of a kernel (include/linux/proc_ns.h).
 _FIRST_PID_NAMESPACE = 0xEFFFFFFC
@@ -176,6 +177,7 @@ def open_journal(directories: Iterable[str], policy: Policy) -> Journal:
     # Under the lock the pilot also gets its id, before any record of another thread can want it.
     with _opening:
         if _opened.get(journal, (0, {}))[0] != os.getpid():
+            attach(journal, policy)
             fields = {**common_fields(policy), **_process_fields()}
             write(journal, TraceRecord(action="pilot.start", fields={**fields, **node_fields(), **_start_fields()}))
             _opened[journal] = (os.getpid(), fields)

@@ -51,11 +51,13 @@ class Telling:
         Record the start, before the first instruction.
 
         Raises:
-            TraceError: The record is not on disk.
+            TraceError: The record is not on disk, or not with a receiver
+                that must have it.
         """
         self._process = process
         record = payload.started(self._plan, process, self._who, planned=self._planned, cvmfs=self._repositories)
         self._journal.write(record)
+        self._journal.deliver()
 
     @contextlib.contextmanager
     def of(self, container: Container) -> Iterator[None]:

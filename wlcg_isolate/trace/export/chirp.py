@@ -70,6 +70,12 @@ class Chirp:
         """
         return True
 
+    def goodbye(self, _seconds: float) -> None:
+        """
+        End the connection; what was sent is taken.
+        """
+        self.close()
+
     def close(self) -> None:
         """
         Do nothing: each attribute has a connection of its own.

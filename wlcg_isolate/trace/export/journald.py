@@ -102,6 +102,12 @@ class Journald:
         """
         return True
 
+    def goodbye(self, _seconds: float) -> None:
+        """
+        End the connection; what was sent is taken.
+        """
+        self.close()
+
     def close(self) -> None:
         """
         End the connection.

@@ -71,6 +71,12 @@ class Kafka:
         """
         return True
 
+    def goodbye(self, _seconds: float) -> None:
+        """
+        End the connection; what was sent is taken.
+        """
+        self.close()
+
     def close(self) -> None:
         """
         Forget the producer and what it still holds.

@@ -73,6 +73,14 @@ class Receiver(Protocol):
             ReceiverError: It may be lost.
         """
 
+    def goodbye(self, seconds: float) -> None:
+        """
+        End the connection in order: afterwards all that was sent is taken.
+
+        Raises:
+            ReceiverError: It may be lost.
+        """
+
     def close(self) -> None:
         """
         End the connection.
