@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import importlib.util
 import json
 import os
 import random
@@ -126,6 +127,24 @@ def pytest_generate_tests(metafunc):
     """Run what wants a *batch_host* on each of them."""
     if "batch_host" in metafunc.fixturenames:
         metafunc.parametrize("batch_host", HOSTS.values(), ids=HOSTS)
+
+
+@pytest.fixture
+def bulk():
+    """Start a server that takes documents, and first does what a script says."""
+    spec = importlib.util.spec_from_file_location("bulk", ROOT / "tests" / "bulk.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    ends = []
+
+    def start(*script):
+        kind, address, end = module.start(*script)
+        ends.append(end)
+        return kind, address
+
+    yield start
+    for end in ends:
+        end()
 
 
 @pytest.fixture

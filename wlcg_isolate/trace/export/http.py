@@ -50,7 +50,7 @@ class Http:
             status, answer = self._post(self._body(lines), seconds)
         except (OSError, client.HTTPException) as e:
             self.close()
-            raise ReceiverError(f"{self._place()}: {getattr(e, 'strerror', None) or e!r}") from e
+            raise ReceiverError(f"{self._place()}: {getattr(e, 'strerror', None) or repr(e)}") from e
         if not 200 <= status < 300:
             raise ReceiverError(f"{self._place()}: status {status}")
 
