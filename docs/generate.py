@@ -24,16 +24,18 @@ from wlcg_isolate.policy.model import FIELDS, RULES
 from wlcg_isolate.policy.rules import LAYERS, Rule
 from wlcg_isolate.trace.chain import INTEGRITY_FIELDS, JOURNAL_FIELDS
 from wlcg_isolate.trace.findings import FINDINGS
+from wlcg_isolate.trace.model import FIELDS as RECORDED, MEANINGS, OPEN, Field
 from wlcg_isolate.trace.query.columns import COLUMNS, DERIVED
 from wlcg_isolate.trace.query.layout import TYPES
 from wlcg_isolate.trace.query.payloads import schema as payloads_schema
+from wlcg_isolate.trace.record import EVENTS
 
 HERE = Path(__file__).parent
 SCHEMAS = HERE.parent / "wlcg_isolate" / "schemas"
 
 sys.path.insert(0, str(HERE))
 
-from schemas import policy_meanings, policy_schema, request_schema  # noqa: E402 - a neighbour of this script
+from schemas import of_type, policy_meanings, policy_schema, request_schema, trace_schema  # noqa: E402 - a neighbour of this script
 
 
 def kinds() -> str:
@@ -230,6 +232,64 @@ This page is made by `docs/generate.py`.
 |---|---|"""
 
 
+def trace() -> str:
+    """
+    Write the page of trace records.
+    """
+    lines = [_TRACE_HEAD, "| event (`event.action`) | ECS category, type | written |", "|---|---|---|"]
+    lines += [f"| `{action}` | {word.category}, {word.type} | {MEANINGS[action]} |" for action, word in EVENTS.items()]
+    lines += ["", "## Fields", "", _TRACE_FIELDS, "| field | type | from | in | means |", "|---|---|---|---|---|"]
+    for field in RECORDED:
+        where = ", ".join(_where(field))
+        lines.append(f"| `{field.name}` | {_type(field)} | {field.source} | {where} | {field.meaning} |")
+    lines.append("")
+
+    return "\n".join(lines)
+
+
+def _where(field: Field) -> list[str]:
+    """
+    Name the events of a field, in few words.
+    """
+    closed = [action for action in EVENTS if action not in OPEN]
+    if len(field.events) == len(EVENTS):
+        return ["**all**" if len(field.always) == len(EVENTS) else "all"]
+    if set(field.events) == set(closed):
+        return ["**all but log**" if len(field.always) == len(closed) else "all but log"]
+
+    return [f"**{action}**" if action in field.always else action for action in field.events]
+
+
+def _type(field: Field) -> str:
+    """
+    Name a type in JSON's words.
+    """
+    found = of_type(field.type)
+    if found["type"] != "array":
+        return str(found["type"])
+
+    return f"list of {found['items']['type']}s"
+
+
+_TRACE_HEAD = """\
+# Trace records
+
+One JSON object per line, flat, with dotted names.
+Names are those of the Elastic Common Schema 9 where it has one, those of OpenTelemetry where that has one, and `wlcg.*` for the rest.
+What is not known is left out.
+Values of variables, arguments and credentials are not recorded, and [users as the site wants it](../explanation/who-is-recorded.md).
+The same as JSON Schema is `wlcg_isolate/schemas/trace.schema.json`, which is part of the package; every record that the tests write is checked against it.
+This page is made by `docs/generate.py`.
+
+## Events
+"""
+
+_TRACE_FIELDS = """\
+In **bold**: the events that always have the field.
+Events `log.*` are the journal's, which adds [fields of its own](journal.md).
+"""
+
+
 def _sections() -> dict[str, list[str]]:
     sections: dict[str, list[str]] = {}
     for key in FIELDS:
@@ -318,6 +378,8 @@ PAGES: Mapping[Path, Callable[[], str]] = {
     HERE / "reference" / "messages.md": messages,
     HERE / "reference" / "policy.md": policy,
     HERE / "reference" / "variables.md": variables,
+    HERE / "reference" / "trace.md": trace,
+    SCHEMAS / "trace.schema.json": lambda: schema(trace_schema),
     HERE / "reference" / "queries.md": queries,
     SCHEMAS / "payloads.schema.json": lambda: schema(payloads_schema),
     SCHEMAS / "policy.schema.json": lambda: schema(policy_schema),

@@ -13,7 +13,9 @@ import attrs
 from wlcg_isolate.policy.explain import plain
 from wlcg_isolate.policy.model import FIELDS, RULES, Policy
 from wlcg_isolate.policy.parse import FORMAT, SEVERITIES
-from wlcg_isolate.request import Bind, Credential, Identity, Payload, Request
+from wlcg_isolate.request import Request
+from wlcg_isolate.trace.model import FIELDS as RECORDED, OPEN
+from wlcg_isolate.trace.record import EVENTS
 
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _SIMPLE = {str: {"type": "string"}, bool: {"type": "boolean"}, float: {"type": "number"}, int: {"type": "integer"}}
@@ -53,7 +55,7 @@ def policy_schema() -> dict[str, Any]:
         rule = RULES[key]
         table = sections.setdefault(section, {"type": "object", "additionalProperties": False, "properties": {}})
         table["properties"][name] = {
-            **_of(types[field], leave_out=("origin",)),
+            **of_type(types[field], leave_out=("origin",)),
             "description": f"{meanings[field]} {rule.kind.capitalize()}: {rule.merging}.",
             "default": plain(getattr(defaults, field)),
         }
@@ -91,7 +93,39 @@ def request_schema() -> dict[str, Any]:
     return {"$schema": _DRAFT, "title": "Request of wlcg_isolate", **_object(Request, ())}
 
 
-def _of(kind: Any, leave_out: tuple[str, ...] = ()) -> dict[str, Any]:
+def trace_schema() -> dict[str, Any]:
+    """
+    Make the schema of a trace record.
+
+    Each event has its own fields, and no others; those of ``log.*`` belong
+    to the journal.
+    """
+    closed = [action for action in EVENTS if action not in OPEN]
+
+    return {
+        "$schema": _DRAFT,
+        "title": "Trace record of wlcg_isolate",
+        "type": "object",
+        "required": [field.name for field in RECORDED if len(field.always) == len(EVENTS)],
+        "properties": {
+            **{field.name: {**of_type(field.type), "description": field.meaning} for field in RECORDED},
+            "event.action": {"enum": list(EVENTS)},
+        },
+        "allOf": [_event(action) for action in closed],
+    }
+
+
+def _event(action: str) -> dict[str, Any]:
+    return {
+        "if": {"properties": {"event.action": {"const": action}}},
+        "then": {
+            "required": [field.name for field in RECORDED if action in field.always],
+            "propertyNames": {"enum": [field.name for field in RECORDED if action in field.events]},
+        },
+    }
+
+
+def of_type(kind: Any, leave_out: tuple[str, ...] = ()) -> dict[str, Any]:
     """
     Make the schema of a type that the model uses.
     """
@@ -99,15 +133,15 @@ def _of(kind: Any, leave_out: tuple[str, ...] = ()) -> dict[str, Any]:
         return dict(_SIMPLE[kind])
     if kind is Any:
         return {}
-    if kind in (Bind, Credential, Identity, Payload):
+    if attrs.has(kind):
         return _object(kind, leave_out)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is tuple:
-        return {"type": "array", "items": _of(arguments[0], leave_out)}
+        return {"type": "array", "items": of_type(arguments[0], leave_out)}
     if origin is Mapping or (isinstance(origin, type) and issubclass(origin, Mapping)):
-        return {"type": "object", "additionalProperties": _of(arguments[1], leave_out)}
+        return {"type": "object", "additionalProperties": of_type(arguments[1], leave_out)}
     if origin is Union:
-        return {"anyOf": [_of(one, leave_out) if one is not type(None) else {"type": "null"} for one in arguments]}
+        return {"anyOf": [of_type(one, leave_out) if one is not type(None) else {"type": "null"} for one in arguments]}
     msg = f"no schema is known for {kind}"
     raise TypeError(msg)
 
@@ -121,7 +155,7 @@ def _object(kind: type[Any], leave_out: tuple[str, ...]) -> dict[str, Any]:
         "additionalProperties": False,
         "required": [field.name for field in fields if field.default is attrs.NOTHING],
         "properties": {
-            field.name: {**_of(types[field.name], leave_out), "description": meanings.get(field.name, "")}
+            field.name: {**of_type(types[field.name], leave_out), "description": meanings.get(field.name, "")}
             for field in fields
         },
     }

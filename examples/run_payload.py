@@ -41,7 +41,7 @@ def main(image: str) -> int:
         for file in trace.iterdir():
             for line in file.read_text().splitlines():
                 record = json.loads(line)
-                print("record:", record["@timestamp"], record["event.action"], record["wlcg.job.id"])
+                print("record:", record["@timestamp"], record["event.action"], record.get("wlcg.job.id", ""))
 
     return 0
 

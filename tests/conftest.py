@@ -4,17 +4,24 @@ What all rings of tests share.
 
 from __future__ import annotations
 
+import base64
+import functools
+import importlib.util
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
+from importlib import resources
 from pathlib import Path
 
 import attrs
+import jsonschema
 import pytest
 
 import wlcg_isolate
+from wlcg_isolate.trace import Journal
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -27,10 +34,118 @@ signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 HOSTS = {file.stem: json.loads(file.read_text()) for file in sorted((ROOT / "tests" / "hosts").glob("*.json"))}
 
 
+def _noise(count, seed):
+    """Make text that nothing else holds, the same in all processes."""
+    return base64.urlsafe_b64encode(random.Random(seed).randbytes(count)).decode()
+
+
+#: A token and a proxy of the pilot, in the environment of everything that is tested.  No part of either may come out.
+CANARY_TOKEN = f"eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiI{_noise(60, 1)}.{_noise(192, 2)}"
+CANARY_PROXY = f"-----BEGIN RSA PRIVATE KEY-----\n{_noise(48, 3)}\n{_noise(48, 4)}\n-----END RSA PRIVATE KEY-----\n"
+_SECRETS = (_noise(60, 1), _noise(192, 2), _noise(48, 3), _noise(48, 4))
+_PARTS = tuple(secret[i : i + 16].encode() for secret in _SECRETS for i in range(0, len(secret) - 15, 8))
+
+#: What tests leave behind and somebody may keep.
+_KEPT = (".jsonl", ".json", ".log", ".txt", ".out", ".err", "stdout", "stderr")
+
+
+def leaks(data: bytes) -> bool:
+    """Tell whether data holds a part of the pilot's credentials."""
+    return any(part in data for part in _PARTS)
+
+
+@pytest.fixture(scope="session")
+def canaries(tmp_path_factory):
+    """Variables of a pilot with credentials, which are good for nothing."""
+    proxy = tmp_path_factory.mktemp("pilot") / "proxy"
+    proxy.write_text(CANARY_PROXY)
+    proxy.chmod(0o600)
+
+    return {"BEARER_TOKEN": CANARY_TOKEN, "X509_USER_PROXY": str(proxy), "SITE_API_TOKEN": CANARY_TOKEN}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session):
+    """Look through all that the tests left for parts of the pilot's credentials."""
+    factory = getattr(session.config, "_tmp_path_factory", None)
+    place = None if factory is None else factory._basetemp
+    found = [] if place is None else [p for p in place.rglob("*") if p.name.endswith(_KEPT) and _leaky(p)]
+    session.config.stash[_LEAKS] = found
+    if found:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Name the files with parts of the pilot's credentials."""
+    for path in config.stash.get(_LEAKS, ()):
+        terminalreporter.line(f"ERROR {path} holds a part of the pilot's credentials")
+
+
+_LEAKS = pytest.StashKey()
+
+
+def _leaky(path):
+    try:
+        return path.is_file() and not path.is_symlink() and path.stat().st_size < 1 << 22 and leaks(path.read_bytes())
+    except OSError:
+        return False
+
+
+@functools.lru_cache(maxsize=1)
+def _schema():
+    text = resources.files(wlcg_isolate).joinpath("schemas/trace.schema.json").read_text()
+
+    return jsonschema.Draft202012Validator(json.loads(text))
+
+
+def must_be_record(record: dict):
+    """Check a record against the published schema."""
+    faults = [f"{record.get('event.action')}: {error.message[:300]}" for error in _schema().iter_errors(record)]
+
+    assert [] == faults
+
+
+@pytest.fixture
+def check_record():
+    """The check of a record against the published schema."""
+    return must_be_record
+
+
+@pytest.fixture(autouse=True)
+def _records_keep_the_schema(monkeypatch):
+    """Check every record that the library writes in this process; tests of the journal make small ones of their own."""
+    write = Journal.write
+
+    def checked(journal, record):
+        if "wlcg.pilot.id" in record.fields:
+            must_be_record(record.to_dict())
+        return write(journal, record)
+
+    monkeypatch.setattr(Journal, "write", checked)
+
+
 def pytest_generate_tests(metafunc):
     """Run what wants a *batch_host* on each of them."""
     if "batch_host" in metafunc.fixturenames:
         metafunc.parametrize("batch_host", HOSTS.values(), ids=HOSTS)
+
+
+@pytest.fixture
+def bulk():
+    """Start a server that takes documents, and first does what a script says."""
+    spec = importlib.util.spec_from_file_location("bulk", ROOT / "tests" / "bulk.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    ends = []
+
+    def start(*script):
+        kind, address, end = module.start(*script)
+        ends.append(end)
+        return kind, address
+
+    yield start
+    for end in ends:
+        end()
 
 
 @pytest.fixture
@@ -59,21 +174,21 @@ class Ran:
     records: list[dict]
 
     def actions(self):
-        """List the records' events in order."""
+        """List the events of payloads in order."""
         return [record["event.action"] for record in self.records]
 
 
 class CommandLine:
     """The installed command line, in a working directory of its own."""
 
-    def __init__(self, place: Path, runtime: str | None = None) -> None:
+    def __init__(self, place: Path, runtime: str | None = None, environ: dict | None = None) -> None:
         self.workdir = place / "work"
         self.trace_dir = place / "trace"
         self.outcome = place / "outcome.json"
         self.started = []
         self.workdir.mkdir()
         self.program = command_line_program()
-        self.environ = {"PATH": "/usr/bin:/bin", "HOME": str(place)}
+        self.environ = {"PATH": "/usr/bin:/bin", "HOME": str(place), **(environ or {})}
         # Lines that only a child process runs count, too.
         self.environ.update((k, v) for k, v in os.environ.items() if k.startswith("COVERAGE_"))
         if runtime:
@@ -120,6 +235,7 @@ class CommandLine:
     def read(self, status, stdout=b"", stderr=b""):
         """Read the outcome and the records."""
         outcome = json.loads(self.outcome.read_text()) if self.outcome.exists() else None
+        assert not leaks(stdout + stderr)
 
         return Ran(
             status=status,
@@ -130,11 +246,19 @@ class CommandLine:
         )
 
     def records(self):
-        """Read all trace records in order, but for those about the journal itself."""
-        lines = [line for file in sorted(self.trace_dir.glob("*.jsonl")) for line in file.read_text().splitlines()]
-        records = [json.loads(line) for line in lines]
+        """Read in order what became of payloads; that they were allowed is not much."""
+        actions = ("payload.authorised", "log.", "pilot.")
 
-        return [record for record in records if not record["event.action"].startswith("log.")]
+        return [record for record in self.all_records() if not record["event.action"].startswith(actions)]
+
+    def all_records(self):
+        """Read all trace records in order, each as the published schema has it."""
+        lines = [line for file in sorted(self.trace_dir.glob("*.jsonl")) for line in file.read_text().splitlines()]
+        found = [json.loads(line) for line in lines]
+        for record in found:
+            must_be_record(record)
+
+        return found
 
 
 def command_line_program():
@@ -149,7 +273,12 @@ def command_line_program():
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     """Turn a skipped test into a failed one: what a machine lacks, the project's own scripts provide."""
-    return _no_skip((yield), item.nodeid)
+    report = _no_skip((yield), item.nodeid)
+    if any(leaks(text.encode(errors="replace")) for _, text in report.sections):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid}: it printed a part of the pilot's credentials"
+
+    return report
 
 
 @pytest.hookimpl(wrapper=True)
@@ -169,12 +298,12 @@ def _no_skip(report, what):
 
 
 @pytest.fixture
-def command_line(tmp_path):
-    """Make a command line with a runtime in PATH."""
+def command_line(tmp_path, canaries):
+    """Make a command line with a runtime in PATH, and the pilot's credentials in its environment."""
     made = []
 
     def make(runtime=None):
-        made.append(CommandLine(tmp_path, runtime))
+        made.append(CommandLine(tmp_path, runtime, canaries))
         return made[-1]
 
     yield make
@@ -195,5 +324,6 @@ def _as_on_a_node(monkeypatch, verdicts):
         if name.startswith(("APPTAINER", "SINGULARITY")) or name in ("XDG_STATE_HOME", "LC_ALL"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_CACHE_HOME", verdicts)
+    monkeypatch.setenv("SITE_API_TOKEN", CANARY_TOKEN)
     monkeypatch.setenv("WLCG_ISOLATE_SITE", "")
     monkeypatch.delenv("WLCG_ISOLATE_EXPERIMENT", raising=False)

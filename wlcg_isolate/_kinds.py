@@ -70,6 +70,10 @@ KINDS: Mapping[str, Kind] = {
     "variable-undeliverable": Kind("policy", _NEVER, "No way is known to deliver this variable unchanged."),
     "argument-undeliverable": Kind("policy", _NEVER, "No way is known to deliver this argument unchanged."),
     "credential-missing": Kind("policy", _OTHER, "A credential of the payload cannot be handed over."),
+    "identity-unreadable": Kind("policy", _OTHER, "The proxy or token that tells the user's identity cannot be read."),
+    "identity-unprotected": Kind(
+        "policy", _OTHER, "The user's identity cannot be hashed or sealed as policy wants it."
+    ),
     "trace-visible": Kind("policy", _NEVER, "The payload would see the trace directory."),
     "workdir-unsafe": Kind("policy", _NEVER, "The working directory is a system directory or holds a planted link."),
     "root-refused": Kind("policy", _OTHER, "The pilot is root, and policy refuses payloads of root."),

@@ -21,6 +21,7 @@ from collections.abc import Iterable
 import attrs
 
 from wlcg_isolate._kinds import KINDS
+from wlcg_isolate._scrub import scrub
 from wlcg_isolate._values import printable
 
 
@@ -35,6 +36,9 @@ class Problem:
     """
     One thing that is wrong.
 
+    Its text goes to logs, outcomes and records: what has the form of a
+    credential is taken out.
+
     Attributes:
         kind: A stable word from the list in ``docs/reference/kinds.md``.
 
@@ -47,9 +51,9 @@ class Problem:
     """
 
     kind: str = attrs.field(validator=_known_kind)
-    message: str
-    origin: str = ""
-    advice: str = ""
+    message: str = attrs.field(converter=scrub)
+    origin: str = attrs.field(default="", converter=scrub)
+    advice: str = attrs.field(default="", converter=scrub)
 
     def __str__(self) -> str:
         """

@@ -7,12 +7,12 @@ from __future__ import annotations
 import contextlib
 import os
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Callable, Optional
 
 import attrs
 
-from wlcg_isolate import _events, launch
+from wlcg_isolate import launch
 from wlcg_isolate._checks import NO_WORKDIR
 from wlcg_isolate._values import is_below, normal_path
 from wlcg_isolate.errors import IsolateError, PolicyError
@@ -22,8 +22,10 @@ from wlcg_isolate.plan import Plan, make_plan
 from wlcg_isolate.policy import Policy
 from wlcg_isolate.policy.settle import settle
 from wlcg_isolate.request import Request
-from wlcg_isolate.trace import TraceRecord
+from wlcg_isolate.trace import bind_trace_id, payload as records
 from wlcg_isolate.trace.guard import GuardedJournal
+from wlcg_isolate.trace.reading import protected_identity
+from wlcg_isolate.trace.telling import Telling
 
 #: Called with the running payload, so that a caller can pass signals on.
 OnStart = Callable[[launch.Container], None]
@@ -107,30 +109,32 @@ def launch_plan(
     Returns:
         What happened, a failed start included.
     """
+    with bind_trace_id(plan.trace_id):
+        return _launch(plan, on_start, cancelled, streams)
+
+
+def _launch(
+    plan: Plan,
+    on_start: Optional[OnStart],
+    cancelled: Optional[Callable[[], bool]],
+    streams: Mapping[str, Any],
+) -> Outcome:
     try:
-        journal = GuardedJournal(plan.trace_dirs, plan.policy)
-        container = launch.start(
-            plan,
-            on_ready=lambda process: journal.write(TraceRecord.started(plan, process)),
-            cancelled=cancelled,
-            **streams,
-        )
+        telling = Telling(plan)
+        container = launch.start(plan, on_ready=telling.started, cancelled=cancelled, **streams)
     except IsolateError as error:
         return _refused(error, plan.request, plan.trace_dirs, plan.trace_id, plan.policy)
 
-    _events.emit("payload.started", trace_id=plan.trace_id, pid=container.pid)
-    try:
-        if on_start is not None:
-            on_start(container)
-        outcome = container.wait()
-    except BaseException:
-        container.kill()
-        _write_end(journal, container, container.wait())
-        raise
-    outcome = _write_end(journal, container, outcome)
-    _events.emit("payload.ended", trace_id=plan.trace_id, kind=outcome.kind, failed_by=outcome.failed_by)
-
-    return outcome
+    with telling.of(container):
+        try:
+            if on_start is not None:
+                on_start(container)
+            outcome = container.wait()
+        except BaseException:
+            container.kill()
+            telling.ended(container.wait())
+            raise
+        return telling.ended(outcome)
 
 
 def refuse(
@@ -150,9 +154,12 @@ def refuse(
 
         trace_dirs: Where the record may go, best first.
 
-        policy: What holds here, where it is known.
+        policy: What holds here; where it is not known, the record names no
+            user.
     """
-    return _refused(error, request, _out_of_sight(trace_dirs, request), str(uuid.uuid4()), policy)
+    trace_id = str(uuid.uuid4())
+    with bind_trace_id(trace_id):
+        return _refused(error, request, _out_of_sight(trace_dirs, request), trace_id, policy)
 
 
 def _out_of_sight(trace_dirs: Iterable[str], request: Optional[Request]) -> list[str]:
@@ -177,16 +184,14 @@ def _refused(
     policy: Optional[Policy],
 ) -> Outcome:
     outcome = of_refusal(error, trace_id)
+    who = records.withheld(request)
+    if policy is not None and request is not None:
+        # What refuses the payload may be that its identity cannot be read or protected.
+        with contextlib.suppress(IsolateError):
+            who = protected_identity(request.identity, policy, trace_id)
+    known = policy or Policy()
     # Where no record can be written, the refusal itself still stands.
-    journal = GuardedJournal(trace_dirs, policy or Policy(), needed=False)
-    journal.write_after(TraceRecord.refused(error.problems, outcome, request))
-    _events.emit("payload.refused", trace_id=trace_id, problems=[p.kind for p in error.problems])
-
-    return journal.told(outcome)
-
-
-def _write_end(journal: GuardedJournal, container: launch.Container, outcome: Outcome) -> Outcome:
-    # The payload has run; its result must not be lost with its record.
-    journal.write_after(TraceRecord.ended(container.plan, container.payload, outcome))
+    journal = GuardedJournal(trace_dirs, known, needed=False)
+    journal.write_after(records.refused(error.problems, outcome, request, known, who))
 
     return journal.told(outcome)

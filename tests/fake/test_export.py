@@ -5,7 +5,6 @@ senders that are killed: real sockets and processes.
 
 from __future__ import annotations
 
-import http.server
 import itertools
 import json
 import os
@@ -283,67 +282,15 @@ def test_udp(journal):
     assert "large" == json.loads(text[text.index(b"{") :])["event.id"]
 
 
-class Bulk(http.server.BaseHTTPRequestHandler):
-    """The bulk interface, as far as a client sees it."""
-
-    protocol_version = "HTTP/1.1"
-    documents: dict
-    script: list
-    seen: list
-
-    def do_POST(self):
-        """Take documents, or do what the script says."""
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.seen.append((self.path, self.headers["Content-Type"], self.headers["Authorization"]))
-        act = self.script.pop(0) if self.script else Bulk.take
-        act(self, body)
-
-    def take(self, body, states=()):
-        """Keep each document once."""
-        words = body.split(b"\n")[:-1]
-        items = []
-        for number, (action, document) in enumerate(zip(words[::2], words[1::2])):
-            identity = json.loads(action)["create"]["_id"]
-            state = dict(states).get(number) or (409 if identity in self.documents else 201)
-            items.append({"create": {"_id": identity, "status": state, "error": {"reason": f"because {state}"}}})
-            if state == 201:
-                self.documents[identity] = document
-        self.answer(200, json.dumps({"errors": True, "items": items}).encode())
-
-    def answer(self, status, body):
-        """Send an answer."""
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        """Say nothing."""
-
-
-@pytest.fixture
-def bulk():
-    """Start a server of the bulk interface that first does what a script says."""
-    started = []
-
-    def start(*script):
-        kind = type("Scripted", (Bulk,), {"documents": {}, "script": list(script), "seen": []})
-        there = http.server.ThreadingHTTPServer(("127.0.0.1", 0), kind)
-        there.handle_error = lambda *_: None
-        started.append(there)
-        threading.Thread(target=there.serve_forever, args=(0.02,), daemon=True).start()
-        return kind, f"http://127.0.0.1:{there.server_address[1]}/wlcg/_bulk"
-
-    yield start
-    for there in started:
-        there.shutdown()
-        there.server_close()
-
-
 def cut(handler, _):
     """Take nothing and hang up."""
     handler.close_connection = True
     handler.connection.shutdown(socket.SHUT_RDWR)
+
+
+def take(handler, body):
+    """Take everything."""
+    handler.take(body)
 
 
 def take_and_cut(handler, body):
@@ -536,7 +483,7 @@ def test_sender_is_killed(bulk, journal):
 @pytest.mark.soak
 def test_hundred_thousand(bulk, journal):
     """100,000 records through restarts of both sides: none lost, none twice."""
-    breaks = itertools.cycle([cut, take_and_cut, lambda h, _: h.answer(503, b""), Bulk.take, Bulk.take, Bulk.take])
+    breaks = itertools.cycle([cut, take_and_cut, lambda h, _: h.answer(503, b""), take, take, take])
     kind, address = bulk(*itertools.islice(breaks, 120))
     pending, documents = _killed_senders(kind, address, journal(100_000), kills=20)
 

@@ -213,7 +213,11 @@ def test_container_by_name_only(fake, request_for, tmp_path, on_difference):
         structlog.configure()
         outcome = run_isolated(request_for(fake(), "touch", "started"), policy)
     structlog.reset_defaults()
-    found = outcome.message if on_difference == "refuse" else " ".join(events[0]["differences"])
+    found = (
+        outcome.message
+        if on_difference == "refuse"
+        else " ".join(x for event in events for x in event.get("differences", ()))
+    )
 
     assert ("success" if on_difference == "warn" else "isolation-incomplete") == outcome.kind
     assert (on_difference == "warn") == started.exists()
@@ -240,11 +244,12 @@ def test_record_that_cannot_be_written(fake, request_for, tmp_path, mocker):
 def test_end_record_that_cannot_be_written(fake, request_for, mocker):
     """A payload's result is not lost with its end record, and tells of it."""
     full = OSError(28, "No space left")
-    sync = mocker.patch("wlcg_isolate.trace.file.os.fdatasync", side_effect=[None, None, full])
+    sync = mocker.patch("wlcg_isolate.trace.file.os.fdatasync", side_effect=[*[None] * 4, full])
     outcome = run_isolated(request_for(fake(), "sh", "-c", "exit 3"), POLICY)
 
     assert (True, 3, "exit-nonzero") == (outcome.started, outcome.exit_code, outcome.kind)
-    assert 3 == sync.call_count
+    # The file's begin, the pilot's, that the payload may run, its start, and its end.
+    assert 5 == sync.call_count
     assert "warning: the record payload.end is lost: " in outcome.message
     assert "No space left" in outcome.message
 
@@ -256,7 +261,9 @@ def test_site_that_goes_on_without_records(fake, request_for, tmp_path, mocker):
     outcome = run_isolated(request_for(fake(), "sh", "-c", "exit 3"), policy)
 
     assert (True, 3, "exit-nonzero") == (outcome.started, outcome.exit_code, outcome.kind)
-    assert ["payload.start", "payload.end"] == re.findall(r"warning: the record (\S+) is lost", outcome.message)
+    assert ["payload.authorised", "payload.start", "payload.end"] == re.findall(
+        r"warning: the record (\S+) is lost", outcome.message
+    )
     assert [] == os.listdir(tmp_path / "trace")
 
 

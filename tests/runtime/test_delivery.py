@@ -40,7 +40,7 @@ def started(tmp_path):
         records = [
             json.loads(line) for file in (tmp_path / "trace").iterdir() for line in file.read_text().splitlines()
         ]
-        mine = [r for r in records if r["container.id"] == run.trace_id and r["event.action"] == "payload.start"]
+        mine = [r for r in records if r.get("container.id") == run.trace_id and r["event.action"] == "payload.start"]
 
         return run, said, (mine or [None])[-1]
 

@@ -46,7 +46,7 @@ def test_records(cli, image):
     )  # fmt: skip
     start, end = ran.records
 
-    assert ("atlas", "7", "/DC=ch/CN=jane") == (start["wlcg.vo"], start["wlcg.job.id"], start["user.name"])
+    assert ("atlas", "7", "CN=jane,DC=ch") == (start["wlcg.vo"], start["wlcg.job.id"], start["user.name"])
     assert ("s-1", "https://iss.example") == (end["wlcg.token.sub"], end["wlcg.token.iss"])
     assert hashlib.sha256(b"sh\0-c\0exit 3\0geheim\0").hexdigest() == start["wlcg.process.args_sha256"]
     assert (image("tiny"), "tree", "apptainer") == (
@@ -103,10 +103,14 @@ def test_pilot_that_fails(request_for, policy, tmp_path, error):
 
     with pytest.raises(error):
         run_isolated(request_for("sleep", "60"), policy, on_start=fail)
-    records, _ = read_records(str(tmp_path / "trace"))
+    found, _ = read_records(str(tmp_path / "trace"))
+    records = [record for record in found if record["event.action"].startswith("payload.")]
 
-    assert ["payload.start", "payload.end"] == [record["event.action"] for record in records]
-    assert ("signal", 9) == (records[1]["wlcg.outcome.failed_by"], records[1]["wlcg.process.term_signal"])
+    assert ["payload.authorised", "payload.start", "payload.killed", "payload.end"] == [
+        record["event.action"] for record in records
+    ]
+    assert ("kill", 9) == (records[2]["wlcg.kill.reason"], records[2]["wlcg.kill.signal"])
+    assert ("signal", 9) == (records[3]["wlcg.outcome.failed_by"], records[3]["wlcg.process.term_signal"])
 
 
 def test_default_directory(cli, image, tmp_path):
@@ -126,9 +130,9 @@ def test_show(cli, image, form):
     text = subprocess.run(argv, env=cli.environ, check=True, capture_output=True, text=True).stdout
 
     if form == "json":
-        assert [trace_id] * 2 == [record["container.id"] for record in json.loads(text)]
-        assert ["77"] * 2 == [record["wlcg.job.id"] for record in json.loads(text)]
+        assert [trace_id] * 3 == [record["container.id"] for record in json.loads(text)]
+        assert ["77"] * 3 == [record["wlcg.job.id"] for record in json.loads(text)]
     else:
-        assert [["payload.start", trace_id[:8], "77"], ["payload.end", trace_id[:8], "77"]] == [
-            [words[1], words[2], words[6]] for words in map(str.split, text.splitlines()[1:])
+        assert [["payload.authorised", "77"], ["payload.start", "77"], ["payload.end", "77"]] == [
+            [words[1], words[6]] for words in map(str.split, text.splitlines()[1:]) if words[2] == trace_id[:8]
         ]

@@ -94,7 +94,8 @@ def test_request_from_options(tmp_path, monkeypatch):
     """Each option has its place in the request; relative paths are of this directory."""
     monkeypatch.chdir(tmp_path)
     words = "--image el9 --platform p --workdir w --runtime r --trace-dir t --timeout 1.5 --outcome o --vo v".split()
-    words += "--job-id 7 --user-dn dn --user-sub s --user-iss i --env A=1 --env B=x=y --env A=2 --keep-env K".split()
+    words += "--job-id 7 --user-dn dn --user-sub s --user-iss i --pilot-id p --user-proxy x --user-token y".split()
+    words += "--env A=1 --env B=x=y --env A=2 --keep-env K".split()
     parsed = parse(*words, "--", "tool", "--", "--image")
     asked = parsed.request
 
@@ -103,7 +104,9 @@ def test_request_from_options(tmp_path, monkeypatch):
     assert ("tool", "--", "--image") == asked.payload.command
     assert [f"{tmp_path}/{n}" for n in "wrt"] == [asked.workdir, asked.runtime, asked.trace_dir]
     assert ({"A": "2", "B": "x=y"}, ("K",)) == (asked.env, asked.keep_env)
-    assert ["v", "7", "dn", "s", "i"] == [getattr(asked.identity, name) for name in options._IDENTITY]
+    assert ["v", "7", "dn", "s", "i", "p", f"{tmp_path}/x", f"{tmp_path}/y"] == [
+        getattr(asked.identity, name) for name in options._IDENTITY
+    ]
 
 
 @pytest.mark.parametrize("words", ["--image --outcome o --trace-dir t", "--outcome=o --trace-dir=t --image"])

@@ -10,7 +10,7 @@ import json
 import pytest
 from hypothesis import given, strategies as st
 
-from wlcg_isolate.trace.export.address import SCHEMES, address_faults, read_address
+from wlcg_isolate.policy.address import SCHEMES, address_faults, read_address
 from wlcg_isolate.trace.export.chirp import attribute_of, literal
 from wlcg_isolate.trace.export.core import CORE, core_of, fitting
 from wlcg_isolate.trace.export.journald import entry, message_id

@@ -43,7 +43,18 @@ PUBLIC = [
 FIELDS = {
     "Credential": ["variable", "source"],
     "Bind": ["source", "target", "writable", "required", "origin", "name"],
-    "Identity": ["vo", "job_id", "user_dn", "user_sub", "user_iss"],
+    "Identity": [
+        "vo",
+        "job_id",
+        "user_dn",
+        "user_sub",
+        "user_iss",
+        "pilot_id",
+        "user_proxy",
+        "user_token",
+        "source",
+        "verified",
+    ],
     "Outcome": [
         "started",
         "failed_by",

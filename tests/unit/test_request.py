@@ -87,10 +87,37 @@ def test_all_faults_of_identity():
 
 def test_good_identity():
     """Nothing of an identity is wanted, and a full one is kept as it is."""
-    full = {"vo": "atlas", "job_id": "7", "user_dn": "/CN=é", "user_sub": "s", "user_iss": "https://i"}
+    full = {
+        "vo": "atlas",
+        "job_id": "7",
+        "user_dn": "/CN=é",
+        "user_sub": "s",
+        "user_iss": "https://i",
+        "pilot_id": "p",
+        "user_proxy": "/tmp/x509up",
+        "user_token": "/tmp/bt",
+        "source": "token",
+        "verified": True,
+    }
 
     assert full == attrs.asdict(Identity(**full))
-    assert dict.fromkeys(full) == attrs.asdict(Identity())
+    assert {**dict.fromkeys(full), "verified": False} == attrs.asdict(Identity())
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "fault"),
+    [
+        ("source", "gossip", "source must be one of x509-proxy, token, wms-asserted"),
+        ("verified", "yes", "verified must be true or false"),
+        ("user_proxy", "x509up", "user_proxy must be an absolute path"),
+        ("user_token", "", "user_token must not be empty"),
+        ("pilot_id", 7, "pilot_id must be text, not int"),
+    ],
+    ids=["source", "verified", "proxy", "token", "pilot"],
+)
+def test_bad_identity_parts(field, value, fault):
+    """Where an identity comes from is one of few words, and its files are named in full."""
+    assert [fault] == faults(Identity, **{field: value})
 
 
 @pytest.mark.parametrize("field", ["writable", "required"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import stat
@@ -12,9 +11,7 @@ import types
 
 import pytest
 
-from wlcg_isolate import Identity, Payload, PlanError, Request, TraceError, TraceRecord
-from wlcg_isolate.errors import Problem
-from wlcg_isolate.outcome import Usage, of_payload, of_refusal
+from wlcg_isolate import TraceError, TraceRecord
 from wlcg_isolate.trace import Journal, journal, journal_for, read_records
 
 HEAD_KEYS = set(
@@ -22,19 +19,10 @@ HEAD_KEYS = set(
     "wlcg.schema_version container.id".split()
 )
 
-SECRET = "hunter2-secret"
-
 
 def record(trace_id="t-1", **fields):
     """Make a small record."""
     return TraceRecord(action="payload.start", trace_id=trace_id, fields=fields)
-
-
-def refusal(request=None):
-    """Make the record of a refusal."""
-    error = PlanError([Problem(kind="image-missing", message="gone", origin="--image", advice="find it")])
-
-    return TraceRecord.refused(error.problems, of_refusal(error, "t-1"), request)
 
 
 @pytest.mark.parametrize(
@@ -55,57 +43,6 @@ def test_unknown_action_is_refused():
     """There is no record of something else."""
     with pytest.raises(ValueError, match=r"payload\.began"):
         TraceRecord(action="payload.began", trace_id="t-1")
-
-
-def test_record_of_a_refusal():
-    """A refusal records who asked for what, and every reason."""
-    identity = Identity(vo="atlas", job_id="7", user_sub="me", user_iss="https://iss")
-    fields = refusal(Request(payload=Payload(command=("a",)), image="/i", workdir="/w", identity=identity)).fields
-
-    assert [{"kind": "image-missing", "message": "gone", "origin": "--image"}] == fields["event.reason"]
-    assert {
-        "wlcg.vo": "atlas",
-        "wlcg.job.id": "7",
-        "wlcg.token.sub": "me",
-        "wlcg.token.iss": "https://iss",
-        "wlcg.identity.source": "wms-asserted",
-        "container.image.name": "/i",
-        "process.working_directory": "/w",
-        "event.outcome": "failure",
-        "wlcg.outcome.started": False,
-        "wlcg.outcome.failed_by": "policy",
-    }.items() <= fields.items()
-
-
-def test_arguments_and_values_are_not_shown():
-    """Arguments are recorded as number and digest, variables not at all."""
-    asked = Request(payload=Payload(command=("tool", SECRET, "\udcff")), env={"TOKEN": SECRET})
-    shown = refusal(asked).to_dict()
-
-    assert "none" == shown["wlcg.identity.source"]
-    assert SECRET not in json.dumps(shown)
-    assert 3 == shown["process.args_count"]
-    assert hashlib.sha256(b"tool\0" + SECRET.encode() + b"\0\xff\0").hexdigest() == shown["wlcg.process.args_sha256"]
-
-
-def test_record_of_an_end():
-    """The end is recorded with status and usage."""
-    usage = Usage(wall_seconds=1.5, cpu_seconds=0.25, max_rss_bytes=4096)
-    plan = types.SimpleNamespace(trace_id="t-9", request=Request(payload=Payload(command=("a",))))
-    ready = types.SimpleNamespace(pid=4711, start_ticks=99)
-    shown = TraceRecord.ended(plan, ready, of_payload(3, None, usage=usage)).to_dict()
-
-    assert {
-        "event.action": "payload.end",
-        "container.id": "t-9",
-        "process.pid": 4711,
-        "wlcg.process.start_ticks": 99,
-        "process.exit_code": 3,
-        "event.duration": 1_500_000_000,
-        "wlcg.usage.cpu_seconds": 0.25,
-        "wlcg.usage.max_rss_bytes": 4096,
-    }.items() <= shown.items()
-    assert "wlcg.process.term_signal" not in shown
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o777], ids=["open", "usual", "closed"])

@@ -20,7 +20,7 @@ from wlcg_isolate.policy import Policy, load_policy
 from wlcg_isolate.request import Bind, Credential, Identity, Payload, Request
 
 _BIND_FORM = "SRC[:DST[:ro|rw]]"
-_IDENTITY = ("vo", "job_id", "user_dn", "user_sub", "user_iss")
+_IDENTITY = ("vo", "job_id", "user_dn", "user_sub", "user_iss", "pilot_id", "user_proxy", "user_token")
 
 _EPILOG = """\
 A bind is read-only unless it says rw.  Paths that hold a colon are given in a
@@ -106,6 +106,9 @@ def parser_for(prog: str, description: str, epilog: str = "") -> argparse.Argume
     who.add_argument("--user-dn", metavar="DN", help="distinguished name of the user")
     who.add_argument("--user-sub", metavar="SUB", help="subject of the user's token")
     who.add_argument("--user-iss", metavar="URL", help="issuer of that token")
+    who.add_argument("--pilot-id", metavar="ID", help="the experiment's id of this pilot")
+    who.add_argument("--user-proxy", metavar="FILE", help="the user's proxy, which tells who it is")
+    who.add_argument("--user-token", metavar="FILE", help="the user's token, the same way")
     where = parser.add_argument_group("policy and results")
     add_policy(where)
     where.add_argument("--runtime", metavar="PATH", help="runtime to use, instead of a search")
@@ -291,6 +294,9 @@ def _from_options(options: argparse.Namespace, command: Sequence[str], problems:
     given["keep_env"] = list(options.keep_env)
     given["credentials"] = [_credential(text) for text in options.credential]
     given["identity"] = {n: getattr(options, n) for n in _IDENTITY if getattr(options, n) is not None}
+    for name in ("user_proxy", "user_token"):
+        if name in given["identity"]:
+            given["identity"][name] = _absolute(given["identity"][name])
     given["binds"] = [_bind(text, "--bind", problems) for text in options.bind]
     given["binds"] += [_bind(text, "--bind-if-present", problems) for text in options.bind_if_present]
     given["binds"] = [bind for bind in given["binds"] if bind]

@@ -14,9 +14,12 @@ from wlcg_isolate.cli.output import OutcomeFile, report, workdir_of
 from wlcg_isolate.errors import IsolateError, RequestError
 from wlcg_isolate.launch import Container
 from wlcg_isolate.outcome import NOT_STARTED_STATUS, TIME_LIMIT_STATUS
+from wlcg_isolate.policy import Policy
 from wlcg_isolate.request import Payload, Request
 from wlcg_isolate.run import refuse, run_isolated, trace_places
 from wlcg_isolate.trace import close_journals
+from wlcg_isolate.trace.pilot import end_pilot
+from wlcg_isolate.trace.sending import flush
 
 _EPILOG = f"""\
 Exit status: the payload's own; 128+N when signal N ended it; {NOT_STARTED_STATUS} when it never
@@ -55,18 +58,28 @@ def _main(argv: Sequence[str], signals: _Signals) -> int:
     if problems or parsed.request is None:
         asked = parsed.request or Request(payload=Payload(command=("unknown",)), trace_dir=_absolute(parsed.trace_dir))
         where = trace_places(asked, parsed.policy)
-        outcome = refuse(RequestError(problems), parsed.request, where, parsed.policy)
+        outcome = refuse(RequestError(problems), parsed.request, where, _known_policy(parsed))
     else:
         outcome = run_isolated(parsed.request, parsed.policy, on_start=signals.pass_on_to, cancelled=signals.fatal)
 
     # The process ends without what Python does at its end.
+    end_pilot()
     close_journals()
+    flush()
     if file is not None:
         file.write(outcome)
     if not outcome.started:
         report(outcome.message)
 
     return outcome.status
+
+
+def _known_policy(parsed: options.Parsed) -> Optional[Policy]:
+    """
+    Return the policy, unless it could not be read: the one that stands in
+    for it does not know how users may be recorded.
+    """
+    return None if any(problem.kind.startswith("policy-") for problem in parsed.problems) else parsed.policy
 
 
 def _absolute(path: Optional[str]) -> Optional[str]:

@@ -16,7 +16,9 @@ from wlcg_isolate.outcome import NOT_STARTED_STATUS
 
 _COMMANDS = {
     "show": "show records in the order of their time",
+    "reveal": "open sealed identities, and record that",
     "verify": "tell what was altered or lost, and how much the rest proves",
+    "ship": "send to receivers what they have not taken yet",
     "purge": "remove old records, and keep what shows that no others are missing",
     "find": "find payloads by what a responder knows",
     "export": "write records as Parquet, by day and site",

@@ -41,6 +41,10 @@ def main(argv: Sequence[str]) -> int:
 _HEAD = ("TIME", "EVENT", "PAYLOAD", "PID", "VO", "USER", "JOB", "IMAGE OR RESULT")
 
 
+#: What names a user, in whatever mode.
+_USER = ("user.name", "wlcg.token.sub", "user.hash", "wlcg.identity.mode")
+
+
 def _rows(records: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
     for record in records:
         yield (
@@ -49,18 +53,22 @@ def _rows(records: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
             str(record.get("container.id", "-"))[:8],
             str(record.get("process.pid", "-")),
             str(record.get("wlcg.vo", "-")),
-            str(record.get("user.name", record.get("wlcg.token.sub", "-"))),
+            str(next((record[n] for n in _USER if n in record), "-")),
             str(record.get("wlcg.job.id", "-")),
             _result(record),
         )
 
 
 def _result(record: dict[str, Any]) -> str:
-    if record["event.action"] == "payload.start":
+    if "wlcg.kill.reason" in record:
+        return f"{record['wlcg.kill.reason']} ({record.get('wlcg.kill.signal', '-')})"
+    if "wlcg.image.resolved_path" in record:
         return str(record.get("wlcg.image.resolved_path", "-"))
     kinds = [str(reason.get("kind")) for reason in record.get("event.reason", ())]
     if kinds:
         return ", ".join(kinds)
+    if "wlcg.outcome.kind" not in record:
+        return "-"
     ended_by = record.get("wlcg.process.term_signal", record.get("process.exit_code", "-"))
 
-    return f"{record.get('wlcg.outcome.kind', '-')} ({ended_by})"
+    return f"{record['wlcg.outcome.kind']} ({ended_by})"

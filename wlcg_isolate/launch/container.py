@@ -40,6 +40,9 @@ Ready = handshake.Payload
 #: Why no private directory can be made.
 _NO_SCRATCH = {errno.ENOENT: "workdir-missing", errno.ENOSPC: "no-space", errno.EDQUOT: "no-space"}
 
+#: Signals that are meant as an end.
+_ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGABRT, signal.SIGKILL, signal.SIGTERM, signal.SIGXCPU)
+
 
 def start(
     plan: Plan,
@@ -92,10 +95,14 @@ class Container:
 
     Attributes:
         plan: Its plan.
+
+        on_kill: Called before the payload is told to end, with the reason
+            and the signal; it may be called from a signal handler.
     """
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
+        self.on_kill: Callable[[str, int], None] = lambda _reason, _number: None
         self._payload: Optional[Ready] = None
         self._resources = contextlib.ExitStack()
         self._launcher: Optional[process.Child] = None
@@ -104,6 +111,7 @@ class Container:
         self._released = 0.0
         self._passed_on: Optional[int] = None
         self._timed_out = False
+        self._reason = ""
         self._ended = False
         self._outcome: Optional[Outcome] = None
 
@@ -130,6 +138,8 @@ class Container:
         """
         if self._ended:
             return False
+        if number in _ENDING:
+            self.on_kill(self._reason or "signal", number)
         self._passed_on = number
 
         return process.send(self._payload_fd, self.pid, number)
@@ -138,9 +148,11 @@ class Container:
         """
         End the payload: TERM, the plan's grace, then KILL to everything.
         """
+        self._reason = self._reason or "stop"
         self.send_signal(signal.SIGTERM)
         launcher = cast("process.Child", self._launcher)
         if not launcher.wait(self.plan.grace):
+            self.on_kill(self._reason, signal.SIGKILL)
             self._passed_on = signal.SIGKILL
             self._kill_all(launcher)
 
@@ -159,6 +171,7 @@ class Container:
             left = None if limit is None else limit - (time.monotonic() - self._released)
             if not launcher.wait(left):
                 self._timed_out = True
+                self._reason = "time-limit"
                 self.stop()
             sweep(self.plan, self._payload)
             wall = time.monotonic() - self._released
@@ -184,6 +197,7 @@ class Container:
         """
         if self._launcher is not None:
             if not self._ended:
+                self.on_kill(self._reason or "kill", signal.SIGKILL)
                 self._passed_on = signal.SIGKILL
             self._kill_all(self._launcher)
         self._close()

@@ -27,6 +27,7 @@ _REPOSITORY = re.compile(r"(?!-)[a-z0-9-]{1,63}(\.(?!-)[a-z0-9-]{1,63})+\Z")
 _GPUS = ("nvidia", "amd")
 _LAYERS = ("overlay", "underlay")
 _PROFILES = ("mpi",)
+_IDENTITY_MODES = ("clear", "hashed", "sealed")
 
 
 def seconds(value: Any) -> Iterator[str]:
@@ -278,3 +279,20 @@ def profiles(value: Any) -> Iterator[str]:
     A list of kinds of payloads.
     """
     yield from _some_of(value, _PROFILES)
+
+
+def identity_mode(value: Any) -> Iterator[str]:
+    """
+    A way to record users.
+    """
+    if value not in _IDENTITY_MODES:
+        yield f"must be one of {', '.join(_IDENTITY_MODES)}"
+
+
+def text_or_none(value: Any) -> Iterator[str]:
+    """
+    A text, or nothing.
+    """
+    fault = None if value is None else text_fault(value)
+    if fault:
+        yield fault

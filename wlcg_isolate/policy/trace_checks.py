@@ -6,14 +6,20 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+from wlcg_isolate.policy.address import address_faults
 
 #: What becomes of a payload whose records cannot be written.
 ON_WRITE_ERROR = ("refuse", "continue")
 
 #: Smaller files would hold little but their own first and last record.
 _LEAST_BYTES = 65_536
+
+#: A receiver's name is part of the name of a file.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
 
 
 def _whole(value: Any, least: int) -> Iterator[str]:
@@ -55,3 +61,16 @@ def public_key_or_none(value: Any) -> Iterator[str]:
         raw = b""
     if len(raw) != 32:
         yield "must be the 32 bytes of an X25519 public key in base64"
+
+
+def receivers(value: Any) -> Iterator[str]:
+    """
+    Names of receivers, and their addresses.
+    """
+    if not isinstance(value, Mapping):
+        yield "must map names to addresses"
+        return
+    for name, address in value.items():
+        if not isinstance(name, str) or not _NAME.match(name):
+            yield f"holds {name!r}, which is no name of a receiver"
+        yield from (f"{name}: {fault}" for fault in address_faults(address))

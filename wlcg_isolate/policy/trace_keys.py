@@ -4,11 +4,12 @@ The keys of policy that are about trace records.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Optional
 
 import attrs
 
-from wlcg_isolate._values import as_tuple
+from wlcg_isolate._values import as_mapping, as_tuple
 from wlcg_isolate.policy import checks, trace_checks
 from wlcg_isolate.policy.isolation_keys import IsolationKeys
 from wlcg_isolate.policy.journal import JournalSettings
@@ -27,6 +28,30 @@ class TraceKeys(IsolationKeys):
             ``{state}`` stands for the XDG state directory of the user and
             ``{uid}`` for the user's number.
 
+        trace_identity_mode: How users are recorded: ``clear``, ``hashed``
+            (a keyed hash, by which the owner of the key finds them), or
+            ``sealed`` (to a public key, whose owner alone can read them; with
+            a hash too where there is a key for it).
+
+        trace_identity_key_file: File of the secret key for hashes, at least
+            32 bytes, which nobody but this user and root may change and
+            nobody but they and a group may read.
+
+        trace_identity_seal_file: File of the X25519 public key in PEM.
+
+        trace_identity_ca_directory: Certificates of the authorities that a
+            user's proxy is verified with; needs the extra ``crypto``.
+
+        trace_record_arguments: Whether the payload's arguments are recorded,
+            with what looks like a credential taken out.  Otherwise their
+            number and digest are.
+
+        trace_site: The site's name in all records; what the pilot calls it
+            where nothing is set.
+
+        trace_running_seconds: Time between two records that a payload still
+            runs; none: no such records.
+
         trace_rotate_bytes: Size at which a file of records is closed and the
             next one begins.
 
@@ -44,12 +69,39 @@ class TraceKeys(IsolationKeys):
         trace_on_write_error: What becomes of a payload whose records cannot be
             written: ``refuse`` does not start it, ``continue`` starts it and
             warns in its outcome.
+
+        trace_receivers: Where records go besides, as soon as they are on
+            disk: a name and an address for each, such as
+            ``syslog+tls://host:6514``.
+
+        trace_required: Receivers that must have the record of a payload's
+            start before its first instruction.
+
+        trace_deliver_seconds: How long a payload waits for them.
+
+        trace_flush_seconds: How long ``wlcg-isolate run`` waits at its end
+            for receivers to take the last records.
     """
 
     trace_directories: tuple[str, ...] = attrs.field(
         default=("{state}/wlcg_isolate/trace", "/var/tmp/wlcg_isolate.{uid}/trace"),
         converter=as_tuple,
         metadata=choice(checks.directories, layers=SITE_MATTER),
+    )
+    trace_identity_mode: str = attrs.field(default="clear", metadata=choice(checks.identity_mode, layers=SITE_ONLY))
+    trace_identity_key_file: Optional[str] = attrs.field(
+        default=None, metadata=choice(checks.path_or_none, layers=SITE_ONLY)
+    )
+    trace_identity_seal_file: Optional[str] = attrs.field(
+        default=None, metadata=choice(checks.path_or_none, layers=SITE_ONLY)
+    )
+    trace_identity_ca_directory: Optional[str] = attrs.field(
+        default=None, metadata=choice(checks.path_or_none, layers=SITE_ONLY)
+    )
+    trace_record_arguments: bool = attrs.field(default=False, metadata=choice(checks.truth, layers=SITE_ONLY))
+    trace_site: Optional[str] = attrs.field(default=None, metadata=choice(checks.text_or_none, layers=SITE_ONLY))
+    trace_running_seconds: Optional[float] = attrs.field(
+        default=None, metadata=choice(checks.seconds_or_none, layers=SITE_MATTER)
     )
     trace_rotate_bytes: int = attrs.field(
         default=JournalSettings().rotate_bytes, metadata=choice(trace_checks.file_size, layers=SITE_MATTER)
@@ -64,3 +116,11 @@ class TraceKeys(IsolationKeys):
     trace_on_write_error: str = attrs.field(
         default="refuse", metadata=choice(trace_checks.write_error, layers=SITE_ONLY)
     )
+    trace_receivers: Mapping[str, str] = attrs.field(
+        factory=dict, converter=as_mapping, metadata=choice(trace_checks.receivers, entries=True, layers=SITE_ONLY)
+    )
+    trace_required: tuple[str, ...] = attrs.field(
+        default=(), converter=as_tuple, metadata=choice(checks.texts, layers=SITE_ONLY)
+    )
+    trace_deliver_seconds: float = attrs.field(default=5.0, metadata=choice(checks.seconds, layers=SITE_ONLY))
+    trace_flush_seconds: float = attrs.field(default=2.0, metadata=choice(checks.seconds, layers=SITE_ONLY))

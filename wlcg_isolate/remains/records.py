@@ -8,18 +8,23 @@ import datetime
 from collections.abc import Iterator, Mapping
 from typing import Any, Optional
 
-import attrs
-
 from wlcg_isolate import _events
 from wlcg_isolate._supervisor import VERIFIES
 from wlcg_isolate.errors import Problem, TraceError
 from wlcg_isolate.outcome import Outcome
+from wlcg_isolate.policy import Policy
 from wlcg_isolate.remains.left import Seen
 from wlcg_isolate.remains.start import Start
-from wlcg_isolate.trace import TraceRecord, journal_for
+from wlcg_isolate.trace import TraceRecord
+from wlcg_isolate.trace.describe import outcome_fields, reasons
+from wlcg_isolate.trace.pilot import common_fields, entity_id, open_journal, write
+from wlcg_isolate.trace.record import timestamp_of
 
-#: What the end of a payload says of its beginning.
-_IDENTITY = ("wlcg.vo", "wlcg.job", "wlcg.token", "wlcg.identity", "wlcg.user", "user.")
+#: What each record of a payload says of its beginning.
+_IDENTITY = ("wlcg.vo", "wlcg.job", "wlcg.token", "wlcg.identity", "user.", "related.user", "container.image.name")
+
+#: And what a refusal says as well.
+_ASKED = ("process.args_count", "wlcg.process.args_sha256", "process.working_directory")
 
 
 def write_records(start: Start, seen: Optional[Seen], outcome: Outcome) -> None:
@@ -27,24 +32,26 @@ def write_records(start: Start, seen: Optional[Seen], outcome: Outcome) -> None:
     Write the records; the outcome must not be lost with them.
     """
     try:
-        journal = journal_for(start.trace_dirs)
+        journal = open_journal(start.trace_dirs, Policy())
         for one in _records(start, seen, outcome):
-            journal.write(one)
+            write(journal, one)
     except TraceError as error:
         _events.emit("trace.lost", trace_id=start.trace_id, reason=str(error))
 
 
 def _records(start: Start, seen: Optional[Seen], outcome: Outcome) -> Iterator[TraceRecord]:
-    problem = Problem(kind=outcome.kind, message=outcome.message, origin="the start", advice="")
-    refused = TraceRecord.refused([problem], outcome)
+    common = {**_some(start.record, *_IDENTITY), **_writer(start)}
     if seen is None or not outcome.started:
-        about = ("process.args", "wlcg.process.args", "container.image.name", "process.working")
-        yield attrs.evolve(refused, fields={**_some(start.record, *_IDENTITY, *about), **refused.fields})
+        problem = Problem(kind=outcome.kind, message=outcome.message, origin="the start", advice="")
+        about = {"event.reason": reasons([problem]), "wlcg.authz.decision": "denied", **outcome_fields(outcome)}
+        fields = {**common, **_some(start.record, *_ASKED), **about}
+        yield TraceRecord(action="payload.refused", trace_id=start.trace_id, fields=fields)
         return
-    process = {"process.pid": _number(seen, "pid"), "wlcg.process.start_ticks": _number(seen, "start_ticks")}
+    process = _process(seen)
     words = seen.started.get("namespaces", "").split()
     about_start = {
         **start.record,
+        **_writer(start),
         **process,
         "process.vpid": _number(seen, "inner_pid"),
         **{f"wlcg.ns.{name}": int(inode) for name, inode in zip(words[::2], words[1::2])},
@@ -52,12 +59,30 @@ def _records(start: Start, seen: Optional[Seen], outcome: Outcome) -> Iterator[T
         "wlcg.isolation.starter_reason": "the pilot started it itself",
         "wlcg.isolation.verified": list(VERIFIES),
     }
-    begin = datetime.datetime.fromtimestamp(seen.begin, datetime.timezone.utc)
-    stamp = begin.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    stamp = timestamp_of(datetime.datetime.fromtimestamp(seen.begin, datetime.timezone.utc))
     yield TraceRecord(action="payload.start", trace_id=start.trace_id, fields=about_start, timestamp=stamp)
-    ended = {name: value for name, value in refused.fields.items() if name != "event.reason"}
-    fields = {**_some(start.record, *_IDENTITY), **ended, **process}
-    yield TraceRecord(action="payload.end", trace_id=start.trace_id, fields=fields)
+    ended = {**common, **outcome_fields(outcome), **process}
+    yield TraceRecord(action="payload.end", trace_id=start.trace_id, fields=ended)
+
+
+def _writer(start: Start) -> dict[str, Any]:
+    """
+    Name the process that writes the record, which need not be the one that
+    planned; what only the plan knows stays.
+    """
+    kept = {name: value for name, value in common_fields(Policy()).items() if value is not None}
+
+    return {**kept, **_some(start.record, "wlcg.site", "wlcg.pilot.name")}
+
+
+def _process(seen: Seen) -> dict[str, Any]:
+    pid, ticks = _number(seen, "pid"), _number(seen, "start_ticks")
+
+    return {
+        "process.pid": pid,
+        "process.entity_id": None if pid is None else entity_id(pid, ticks),
+        "wlcg.process.start_ticks": ticks,
+    }
 
 
 def _some(record: Mapping[str, Any], *beginnings: str) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from wlcg_isolate._values import as_mapping, as_tuple
 from wlcg_isolate.errors import Problem, RequestError
 from wlcg_isolate.launch import Ready
 from wlcg_isolate.plan import Plan
-from wlcg_isolate.trace import TraceRecord
+from wlcg_isolate.trace import describe, payload
+from wlcg_isolate.trace.reading import protected_identity
 
 #: Version of the shape of `Start.to_dict`.
 FORMAT = 1
@@ -47,9 +48,15 @@ class Start:
     def of(cls, plan: Plan) -> Start:
         """
         Read it from a plan.
+
+        Raises:
+            HostError: The user's identity cannot be read, or not recorded as
+                policy wants it.
         """
         nobody = Ready(pid=0, inner_pid=0, init=None, start_ticks=None, namespaces={})
-        fields = TraceRecord.started(plan, nobody).fields
+        who = protected_identity(plan.request.identity, plan.policy, plan.trace_id)
+        cvmfs = payload.look_at_repositories(plan)
+        fields = payload.started(plan, nobody, who, planned=describe.plan_fields(plan), cvmfs=cvmfs).fields
         kept = {name: value for name, value in fields.items() if value is not None}
         for name in ("process.pid", "process.vpid", "wlcg.isolation.starter"):
             kept.pop(name, None)

@@ -70,6 +70,10 @@ class Payload:
                     yield f"command[{i}]", fault
 
 
+#: Where a pilot may know a user from.
+SOURCES = ("x509-proxy", "token", "wms-asserted")
+
+
 @attrs.frozen(kw_only=True)
 class Identity:
     """
@@ -86,10 +90,22 @@ class Identity:
 
         user_iss: Issuer of that token; a subject means nothing without it.
 
+        pilot_id: The experiment's id of this pilot.
+
+        user_proxy: File of the user's own proxy, which tells who it is.  It
+            is read for the record; the payload gets it by *credentials*.
+
+        user_token: File of the user's own token, the same way.
+
+        source: Where the pilot knows the user from: ``x509-proxy``,
+            ``token`` or ``wms-asserted``; not needed with a file.
+
+        verified: Whether the pilot has verified that itself.
+
     Raises:
         RequestError: A value is empty, or only one of *user_sub* and
             *user_iss* is given (WLCG token profile 1.3: a subject is unique
-            within its issuer only).
+            within its issuer only), or the source is none.
     """
 
     vo: Optional[str] = None
@@ -97,15 +113,26 @@ class Identity:
     user_dn: Optional[str] = None
     user_sub: Optional[str] = None
     user_iss: Optional[str] = None
+    pilot_id: Optional[str] = None
+    user_proxy: Optional[str] = attrs.field(default=None, converter=as_path_text)
+    user_token: Optional[str] = attrs.field(default=None, converter=as_path_text)
+    source: Optional[str] = None
+    verified: bool = False
 
     def __attrs_post_init__(self) -> None:
         refuse(self._faults(), "identity")
 
     def _faults(self) -> Iterator[tuple[str, str]]:
         for field, value in attrs.asdict(self).items():
-            fault = None if value is None else text_fault(value)
+            fault = None if value is None or field == "verified" else text_fault(value)
+            if field in ("user_proxy", "user_token") and value is not None:
+                fault = path_fault(value)
             if fault:
                 yield field, fault
+        if self.source not in (None, *SOURCES):
+            yield "source", f"must be one of {', '.join(SOURCES)}"
+        if not isinstance(self.verified, bool):
+            yield "verified", "must be true or false"
         if (self.user_sub is None) != (self.user_iss is None):
             yield "user_sub and user_iss", "must be given together"
 

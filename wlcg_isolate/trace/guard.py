@@ -19,9 +19,9 @@ from wlcg_isolate import _events
 from wlcg_isolate.errors import TraceError
 from wlcg_isolate.outcome import Outcome
 from wlcg_isolate.policy import Policy
-from wlcg_isolate.policy.journal import JournalSettings
-from wlcg_isolate.trace.journal import journal_for
+from wlcg_isolate.trace.pilot import open_journal, write
 from wlcg_isolate.trace.record import TraceRecord
+from wlcg_isolate.trace.sending import require
 
 
 class GuardedJournal:
@@ -46,11 +46,11 @@ class GuardedJournal:
             TraceError: There is none, and policy wants one.
         """
         self._directories = tuple(directories)
-        self._settings = JournalSettings.of(policy)
-        self._needed = needed and self._settings.on_write_error == "refuse"
+        self._policy = policy
+        self._needed = needed and policy.trace_on_write_error == "refuse"
         self._lost: list[str] = []
         try:
-            journal_for(self._directories, self._settings)
+            open_journal(self._directories, policy)
         except TraceError:
             if self._needed:
                 raise
@@ -69,6 +69,17 @@ class GuardedJournal:
                 raise
             self._lose(record, error)
 
+    def deliver(self) -> None:
+        """
+        Wait for the receivers without which the payload may not start,
+        whatever becomes of records that cannot be written.
+
+        Raises:
+            TraceError: One has not taken all in time.
+        """
+        if self._policy.trace_required:
+            require(open_journal(self._directories, self._policy), self._policy)
+
     def write_after(self, record: TraceRecord) -> None:
         """
         Write a record of what has happened already.
@@ -86,7 +97,7 @@ class GuardedJournal:
 
     def _write(self, record: TraceRecord) -> None:
         # A directory that took none before may do so by now.
-        journal_for(self._directories, self._settings).write(record)
+        write(open_journal(self._directories, self._policy), record)
 
     def _lose(self, record: TraceRecord, error: TraceError) -> None:
         reasons = "; ".join(problem.message for problem in error.problems)

@@ -17,7 +17,7 @@ import os
 import threading
 import weakref
 from collections.abc import Iterable, Mapping
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from wlcg_isolate import _events
 from wlcg_isolate.errors import Problem, TraceError
@@ -37,6 +37,10 @@ class Journal:
 
     Safe to use from many threads and from signal handlers; in a child process
     it begins a file anew.
+
+    Attributes:
+        listener: Called with a file's path and the bytes of it that are
+            certain, each time that there are more of them.
     """
 
     def __init__(self, directory: str, settings: JournalSettings = _DEFAULTS) -> None:
@@ -52,6 +56,7 @@ class Journal:
             TraceError: That is not possible, or another user could exchange
                 the directory.
         """
+        self.listener: Optional[Callable[[str, int], None]] = None
         self._where = os.path.abspath(directory)
         self._settings = settings
         self._lock = threading.RLock()
@@ -71,6 +76,13 @@ class Journal:
         name = self._file.name if self._file is not None else (self._before or {}).get("name", "")
 
         return os.path.join(self._where, name)
+
+    def stand(self) -> tuple[str, int]:
+        """
+        Return the file that takes records now, and its certain bytes.
+        """
+        with self._lock:
+            return self.path, 0 if self._file is None else self._file.size
 
     def write(self, record: TraceRecord) -> None:
         """
@@ -110,6 +122,11 @@ class Journal:
         except (OSError, ValueError, TypeError) as e:
             raise unwritable(self.path, getattr(e, "strerror", None) or str(e)) from e
         self._keep_house()
+        self._tell(self._file)
+
+    def _tell(self, file: Optional[JournalFile]) -> None:
+        if file is not None and self.listener is not None:
+            self.listener(os.path.join(self._where, file.name), file.size)
 
     def _put_waiting(self) -> None:
         while self._waiting:
@@ -161,6 +178,7 @@ class Journal:
         self._file = self._begin("rotated", skip=1)
         following = {"name": self._file.name, "file_id": self._file.file_id}
         file.close({"wlcg.journal.close.reason": "rotated", "wlcg.journal.next": following})
+        self._tell(file)
 
     def _close(self, fields: Mapping[str, Any]) -> None:
         self._put_waiting()
@@ -170,6 +188,7 @@ class Journal:
                 file.close(fields)
             finally:
                 self._before = file.stand()
+                self._tell(file)
 
     def _give_up(self) -> None:
         if self._file is not None:
@@ -224,6 +243,8 @@ class Journal:
         # Another thread of the parent may have held it.
         self._lock = threading.RLock()
         self._busy, self._waiting = False, []
+        # The threads that serve it are not here.
+        self.listener = None
         if self._file is not None:
             self._file.abandon()
         self._file, self._before, self._names = None, None, set()

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
-from wlcg_isolate.trace.export.address import Address
+from wlcg_isolate.policy.address import Address
 from wlcg_isolate.trace.export.core import core_of
 from wlcg_isolate.trace.export.receiver import ReceiverError, Refusal, fields_of
 
@@ -69,6 +69,12 @@ class Chirp:
         Say yes: the starter has answered.
         """
         return True
+
+    def goodbye(self, _seconds: float) -> None:
+        """
+        End the connection; what was sent is taken.
+        """
+        self.close()
 
     def close(self) -> None:
         """

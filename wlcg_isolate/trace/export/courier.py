@@ -26,6 +26,10 @@ _FIRST_PAUSE, _LAST_PAUSE = 0.2, 60.0
 #: Deadline in seconds for each wait of a protocol.
 _ANSWER_SECONDS = 10.0
 
+#: After so long without a record a connection is ended in order, which makes
+#: what went over it certain.
+_IDLE_SECONDS = 1.0
+
 #: How often the kernel is asked whether all was acknowledged.
 _ASK_SECONDS = 0.005
 
@@ -78,6 +82,7 @@ class Courier:
         self._pause = _FIRST_PAUSE
         self._thread: Optional[threading.Thread] = None
         self._stopped = False
+        self._hurry = False
 
     def offer(self, file: str, end: int) -> None:
         """
@@ -91,6 +96,15 @@ class Courier:
                 self._thread = threading.Thread(target=self._serve, name=f"trace-{self.name}", daemon=True)
                 self._thread.start()
             self._changed.notify_all()
+
+    def knows_less(self, file: str) -> bool:
+        """
+        Tell whether a file has more than the receiver took.
+
+        Raises:
+            OSError: It cannot be looked at.
+        """
+        return self._progress.read(file) < os.stat(file, follow_symlinks=False).st_size
 
     def wait(self, file: str, end: int, seconds: float) -> bool:
         """
@@ -116,6 +130,7 @@ class Courier:
         """
         with self._changed:
             self._not_before = 0.0
+            self._hurry = True
             self._changed.notify_all()
 
             return self._changed.wait_for(lambda: not self._pending() and not self._unsettled, seconds)
@@ -179,7 +194,7 @@ class Courier:
         """
         times = [self._not_before] if self._pending() else []
         if self._unsettled:
-            times.append(self._unsettled[0][0] + self._receiver.settles)
+            times.append(self._settling())
 
         return max(0.0, min(times) - now) if times else None
 
@@ -227,19 +242,32 @@ class Courier:
             self._fault = ""
             self._changed.notify_all()
 
+    def _settling(self) -> float:
+        """
+        Return when something can be made certain: what is oldest by its age,
+        or all of it by a goodbye once nothing follows.
+        """
+        if self._pending():
+            return self._unsettled[0][0] + self._receiver.settles
+
+        return 0.0 if self._hurry else self._unsettled[-1][0] + _IDLE_SECONDS
+
     def _settle(self) -> None:
         """
-        Note as taken for good what was sent long enough ago.
+        Note as taken for good what is certain by now.
 
         Raises:
             ReceiverError: The connection broke: what was sent may be lost.
         """
-        if not self._unsettled or time.monotonic() < self._unsettled[0][0] + self._receiver.settles:
+        if not self._unsettled or time.monotonic() < self._settling():
             return
-        if not self._receiver.delivered():
-            return
+        if self._pending():
+            certain = time.monotonic() - self._receiver.settles if self._receiver.delivered() else 0.0
+        else:
+            self._receiver.goodbye(_ANSWER_SECONDS)
+            certain = time.monotonic()
         settled: dict[str, int] = {}
-        while self._unsettled and time.monotonic() >= self._unsettled[0][0] + self._receiver.settles:
+        while self._unsettled and self._unsettled[0][0] <= certain:
             _, file, end = self._unsettled.popleft()
             settled[file] = end
         for file, end in settled.items():

@@ -4,12 +4,14 @@ All receivers of one directory of records.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from wlcg_isolate.errors import Problem, TraceError
+from wlcg_isolate.trace import ends
 from wlcg_isolate.trace.export.courier import Courier, Status, whole_end
 from wlcg_isolate.trace.export.progress import Progress
 from wlcg_isolate.trace.export.receiver import open_receiver
@@ -50,6 +52,19 @@ class Dispatch:
         """
         for courier in self._couriers.values():
             courier.offer(file, end)
+
+    def adopt(self, directory: str) -> None:
+        """
+        Offer what others left in the directory: files that were closed, or
+        whose process was one of this node and is no more.
+
+        What cannot be read is left to the next one that looks.
+        """
+        with contextlib.suppress(OSError):
+            for file in _files(directory):
+                name = os.path.basename(file)
+                if any(courier.knows_less(file) for courier in self._couriers.values()) and _is_left(directory, name):
+                    self.wrote(file, whole_end(file))
 
     def require(self, names: Iterable[str], file: str, end: int, seconds: float) -> None:
         """
@@ -116,6 +131,14 @@ def dispatch_for(directory: str, receivers: Mapping[str, str]) -> Dispatch:
         return _open[key]
 
 
+def _after_fork() -> None:
+    global _lock  # noqa: PLW0603 - a thread of the parent's may hold it
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
 def ship(directory: str, receivers: Mapping[str, str], seconds: float) -> tuple[Status, ...]:
     """
     Send everything of a directory that was not sent yet, of all its files.
@@ -142,6 +165,18 @@ def ship(directory: str, receivers: Mapping[str, str], seconds: float) -> tuple[
         raise TraceError([_problem(f"{directory}: {e.strerror or e}", "--trace-dir", "check the path")]) from e
     finally:
         dispatch.close()
+
+
+def _is_left(directory: str, name: str) -> bool:
+    if ends.is_dead(name):
+        return True
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        end = ends.look(fd, name)
+    finally:
+        os.close(fd)
+
+    return end is not None and end.closed
 
 
 def _files(directory: str) -> Sequence[str]:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from http import client
 from typing import Any, Optional
 
-from wlcg_isolate.trace.export.address import Address
+from wlcg_isolate.policy.address import Address
 from wlcg_isolate.trace.export.receiver import ReceiverError, Refusal, fields_of
 
 _NDJSON = "application/x-ndjson"
@@ -50,7 +50,7 @@ class Http:
             status, answer = self._post(self._body(lines), seconds)
         except (OSError, client.HTTPException) as e:
             self.close()
-            raise ReceiverError(f"{self._place()}: {getattr(e, 'strerror', None) or e!r}") from e
+            raise ReceiverError(f"{self._place()}: {getattr(e, 'strerror', None) or repr(e)}") from e
         if not 200 <= status < 300:
             raise ReceiverError(f"{self._place()}: status {status}")
 
@@ -61,6 +61,12 @@ class Http:
         Say yes: each request was answered.
         """
         return True
+
+    def goodbye(self, _seconds: float) -> None:
+        """
+        End the connection; what was sent is taken.
+        """
+        self.close()
 
     def close(self) -> None:
         """

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
-from wlcg_isolate.trace.export.address import Address
+from wlcg_isolate.policy.address import Address
 from wlcg_isolate.trace.export.receiver import ReceiverError, Refusal, fields_of
 
 #: One message id for each event, as sd-id128(3) asks: journalctl finds the
@@ -101,6 +101,12 @@ class Journald:
         Say yes: a local datagram is with its receiver.
         """
         return True
+
+    def goodbye(self, _seconds: float) -> None:
+        """
+        End the connection; what was sent is taken.
+        """
+        self.close()
 
     def close(self) -> None:
         """

@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Optional
 
-from wlcg_isolate.trace.export.address import Address
+from wlcg_isolate.policy.address import Address
 from wlcg_isolate.trace.export.receiver import ReceiverError, Refusal, fields_of
 
 
@@ -70,6 +70,12 @@ class Kafka:
         Say yes: each record was acknowledged.
         """
         return True
+
+    def goodbye(self, _seconds: float) -> None:
+        """
+        End the connection; what was sent is taken.
+        """
+        self.close()
 
     def close(self) -> None:
         """

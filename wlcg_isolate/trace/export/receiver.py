@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from wlcg_isolate.trace.export.address import Address, read_address
+from wlcg_isolate.policy.address import Address, read_address
 
 
 class ReceiverError(Exception):
@@ -68,6 +68,14 @@ class Receiver(Protocol):
     def delivered(self) -> bool:
         """
         Tell whether everything that was sent has left this host.
+
+        Raises:
+            ReceiverError: It may be lost.
+        """
+
+    def goodbye(self, seconds: float) -> None:
+        """
+        End the connection in order: afterwards all that was sent is taken.
 
         Raises:
             ReceiverError: It may be lost.

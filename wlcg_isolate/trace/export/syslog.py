@@ -18,7 +18,7 @@ import termios
 from collections.abc import Sequence
 from typing import Optional
 
-from wlcg_isolate.trace.export.address import Address
+from wlcg_isolate.policy.address import Address
 from wlcg_isolate.trace.export.core import fitting
 from wlcg_isolate.trace.export.receiver import ReceiverError, Refusal, fields_of
 
@@ -27,9 +27,6 @@ _NOTICE, _INFO = 5, 6
 
 #: What a security officer looks for first.
 _NOTABLE = ("payload.refused", "payload.killed")
-
-#: How long the other side may take to say goodbye.
-_GOODBYE_SECONDS = 1.0
 
 _LEAST, _DATAGRAM, _FRAME = 480, 2048, 8192
 
@@ -102,6 +99,12 @@ class DatagramSyslog:
         """
         return True
 
+    def goodbye(self, _seconds: float) -> None:
+        """
+        End the connection; what was sent is taken.
+        """
+        self.close()
+
     def close(self) -> None:
         """
         End the connection.
@@ -144,8 +147,9 @@ class StreamSyslog:
     Syslog over TCP or TLS, each message after its length (RFC 6587, 3.4.1).
 
     Neither has an answer.  What the receiver's kernel has acknowledged may
-    still be lost when the receiver is killed, so it counts as taken only some
-    time later, if the connection still stands then.
+    still be lost when the receiver is killed, so it counts as taken only when
+    the receiver has read it up to our end and closed, too, or some time
+    later, if the connection still stands then.
     """
 
     settles = 10.0
@@ -196,18 +200,45 @@ class StreamSyslog:
 
         return bool(waiting == 0)
 
+    def goodbye(self, seconds: float) -> None:
+        """
+        End our side, and wait until the receiver ends its own.
+
+        A receiver that is killed with something unread resets the connection
+        instead (RFC 1122, 4.2.2.13).
+
+        Raises:
+            ReceiverError: It may not have read all.
+        """
+        if self._socket is None:
+            return
+        try:
+            self._socket.settimeout(seconds)
+            self._end_tls(self._socket)
+            self._socket.shutdown(socket.SHUT_WR)
+            while self._socket.recv(4096):
+                pass
+        except OSError as e:
+            raise ReceiverError(f"{_name(self._address)}: {_reason(e)}") from e
+        finally:
+            self.close()
+
     def close(self) -> None:
         """
-        End the connection, so that the receiver gets what is on its way.
+        End the connection at once.
         """
         if self._socket is not None:
-            with contextlib.suppress(OSError, ValueError):
-                self._socket.settimeout(_GOODBYE_SECONDS)
-                if isinstance(self._socket, ssl.SSLSocket):
-                    self._socket.unwrap()
-                self._socket.shutdown(socket.SHUT_RDWR)
             self._socket.close()
         self._socket = None
+
+    @staticmethod
+    def _end_tls(connection: socket.socket) -> None:
+        """
+        Say that no more comes; many receivers close without an answer to it.
+        """
+        if isinstance(connection, ssl.SSLSocket):
+            with contextlib.suppress(ssl.SSLEOFError, ssl.SSLZeroReturnError):
+                connection.unwrap()
 
     def _open(self, seconds: float) -> socket.socket:
         plain = socket.create_connection((self._address.host, self._address.port), seconds)
