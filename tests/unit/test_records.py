@@ -11,7 +11,7 @@ import subprocess
 import attrs
 import pytest
 
-from wlcg_isolate import Identity, Payload, PlanError, Policy, Request, make_plan
+from wlcg_isolate import HostError, Identity, Payload, PlanError, Policy, Request, Start, make_plan
 from wlcg_isolate.errors import Problem
 from wlcg_isolate.host import evidence
 from wlcg_isolate.launch import Ready
@@ -278,3 +278,25 @@ def test_bytes_that_are_no_text(plan, check_record):
 
     assert ["tool", "\\udcff", "é"] == shown["process.args"]
     json.dumps(shown, ensure_ascii=False).encode()
+
+
+def test_start_of_a_plan(plan, tmp_path):
+    """A plan whose user cannot be known is refused before its start, and its outcome is not lost afterwards."""
+    planned = plan("true", identity=Identity(user_proxy=str(tmp_path / "none"), user_dn="/CN=Jane"))
+    with pytest.raises(HostError, match="none"):
+        Start.of(planned)
+    kept = Start.of(planned, over=True).record
+
+    assert "withheld" == kept["wlcg.identity.mode"]
+    assert "Jane" not in str(kept)
+
+
+def test_start_of_a_plan_keeps_the_mode(plan, tmp_path):
+    """What a plan says of its start, in its JSON too, names no user where policy wants none."""
+    (tmp_path / "key").write_bytes(b"k" * 32)
+    (tmp_path / "key").chmod(0o600)
+    policy = Policy(trace_identity_mode="hashed", trace_identity_key_file=str(tmp_path / "key"))
+    kept = Start.of(plan("true", policy=policy, identity=Identity(user_dn="/CN=Jane"))).to_dict()
+
+    assert kept["record"]["user.hash"].startswith("hmac-sha256:")
+    assert "Jane" not in json.dumps(kept)

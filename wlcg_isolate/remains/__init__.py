@@ -48,7 +48,7 @@ def outcome_of(start: Union[Plan, Start], exit_code: Optional[int] = None) -> Ou
         RequestError: The exit status is needed.
     """
     if isinstance(start, Plan):
-        start = Start.of(start)
+        start = Start.of(start, over=True)
     with opened_for(start) as left:
         if left is None:
             outcome = left_nothing(start, exit_code)

@@ -11,7 +11,7 @@ from typing import Any, Optional
 import attrs
 
 from wlcg_isolate._values import as_mapping, as_tuple
-from wlcg_isolate.errors import Problem, RequestError
+from wlcg_isolate.errors import HostError, Problem, RequestError
 from wlcg_isolate.launch import Ready
 from wlcg_isolate.plan import Plan
 from wlcg_isolate.trace import describe, payload
@@ -45,16 +45,27 @@ class Start:
     record: Mapping[str, Any] = attrs.field(converter=as_mapping)
 
     @classmethod
-    def of(cls, plan: Plan) -> Start:
+    def of(cls, plan: Plan, *, over: bool = False) -> Start:
         """
         Read it from a plan.
+
+        Args:
+            plan: The plan.
+
+            over: Whether the payload has run already, whose outcome must not
+                be lost because nobody can tell any more for whom it was.
 
         Raises:
             HostError: The user's identity cannot be read, or not recorded as
                 policy wants it.
         """
         nobody = Ready(pid=0, inner_pid=0, init=None, start_ticks=None, namespaces={})
-        who = protected_identity(plan.request.identity, plan.policy, plan.trace_id)
+        try:
+            who = protected_identity(plan.request.identity, plan.policy, plan.trace_id)
+        except HostError:
+            if not over:
+                raise
+            who = payload.withheld(plan.request)
         cvmfs = payload.look_at_repositories(plan)
         fields = payload.started(plan, nobody, who, planned=describe.plan_fields(plan), cvmfs=cvmfs).fields
         kept = {name: value for name, value in fields.items() if value is not None}
