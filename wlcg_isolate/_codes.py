@@ -187,6 +187,8 @@ TABLE: Mapping[str, Codes] = {
     "runtime-broken": _RUNTIME_HERE,
     "runtime-too-old": _RUNTIME_HERE,
     "runtime-no-answer": _RUNTIME_HERE,
+    "identity-unreadable": _row("NOPROXY", "EX_NOINPUT", "VO_Proxy"),
+    "identity-unprotected": _row("~SETUPFAILURE", "EX_CONFIG", "Config"),
     "trace-unwritable": _row("LOGFILECREATIONFAILURE", "EX_CANTCREAT", "WN_Resource"),
     "trace-unreadable": _never("~SETUPFAILURE", "EX_DATAERR", "Config"),
     "trace-undelivered": _row("~LOGFILECREATIONFAILURE", "EX_IOERR", "Network", osg=SERVICE_TEMPORARY),
