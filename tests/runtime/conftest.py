@@ -18,11 +18,18 @@ ENVIRON = dict(os.environ)
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 
 
+#: Processes, signals, threads, descriptors, files and the command line are what Python's versions do in their own way;
+#: what the runtime and the image do with a plan is the same under all of them.
+EVERY_PYTHON = ("test_life", "test_records", "test_run", "test_sending", "test_supervised", "test_trace")
+
+
 def pytest_collection_modifyitems(items):
     """Mark everything in this directory."""
     for item in items:
         if Path(__file__).parent in Path(item.path).parents:
             item.add_marker("runtime")
+            if Path(item.path).stem in EVERY_PYTHON:
+                item.add_marker("every_python")
 
 
 def _tool(*words):
