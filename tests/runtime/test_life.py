@@ -44,7 +44,7 @@ def records(tmp_path):
         for file in sorted((tmp_path / "trace").glob("*.jsonl")):
             for line in file.read_text().splitlines():
                 record = json.loads(line)
-                if "container.id" in record:
+                if record["event.action"].startswith("payload."):
                     found.setdefault(record["container.id"], []).append(record["event.action"])
         return found
 
@@ -406,7 +406,7 @@ def test_no_helper_is_left(cli, image, who):
     """What mounts an image file ends with the payload, whoever is killed."""
     process = cli.start("--image", image("tiny.sif"), command=("sh", "-c", "echo up; exec sleep 300"))
     assert b"up\n" == process.stdout.readline()
-    start = cli.records()[0]
+    start = next(record for record in cli.records() if record["event.action"] == "payload.start")
     family = procfs.family(process.pid)
     helpers = _helpers() & set(family)
     launcher = next(pid for pid in procfs._children(process.pid) if b"lifeline" not in _command(pid))
@@ -436,7 +436,7 @@ def test_dirt_of_a_dead_pilot(cli, image):
         started.append(cli.start("--image", image("tiny"), *bind, command=("sh", "-c", script)))
         assert b"up\n" == started[-1].stdout.readline()
     dead, living = started
-    names = {record["container.id"] for record in cli.records()}
+    names = {record["container.id"] for record in cli.records() if record["container.id"]}
     dead.kill()
     dead.wait(SECONDS)
     dead.stdout.close()
@@ -466,7 +466,7 @@ def test_killed_at_random_moments(cli, image, times):
         time.sleep(dice.uniform(0.02, 0.6))
         process.kill()
         process.wait(SECONDS)
-    ids = {record["container.id"] for record in cli.records() if "container.id" in record}
+    ids = {record["container.id"] for record in cli.records() if record["container.id"]}
     wait_for(lambda: _helpers() <= before)
     ran = cli.run("--image", image("tiny"))
 

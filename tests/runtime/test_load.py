@@ -115,7 +115,7 @@ def _events(tmp_path):
     for file in sorted((tmp_path / "trace").glob("*.jsonl")):
         for line in file.read_text().splitlines():
             record = json.loads(line)
-            if "container.id" in record:
+            if record["event.action"].startswith("payload."):
                 found[record["container.id"]].append(record["event.action"])
 
     return found
