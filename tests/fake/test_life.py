@@ -42,7 +42,8 @@ def test_without_pid_namespace_nothing_escapes(shared, request_for, tmp_path):
         "unshare --user --mount sh -c 'sleep 4711 & echo $! >>/srv/left; wait' & echo $! >>/srv/left;"
         "while [ $(wc -l </srv/left) -lt 3 ]; do sleep 0.05; done; exit 3"
     )
-    outcome = launch_plan(make_plan(request_for(shared, "sh", "-c", script), POLICY))
+    policy = Policy(payload_grace_seconds=2, isolation_nesting=True)
+    outcome = launch_plan(make_plan(request_for(shared, "sh", "-c", script, timeout=30), policy))
 
     assert ("exit-nonzero", 3) == (outcome.kind, outcome.exit_code)
     assert 3 == len(_numbers(file))
