@@ -10,7 +10,7 @@ import pytest
 
 from wlcg_isolate.host import procfs
 from wlcg_isolate.launch import leftovers
-from wlcg_isolate.launch.claims import DIRECTORY, boot_id, claim, notes_in
+from wlcg_isolate.launch.claims import DIRECTORY, claim, notes_in
 
 NAME = ".wlcg-isolate-1234"
 
@@ -37,7 +37,7 @@ def place(tmp_path):
     def note(file=f"{writer}-{NAME}", **more):
         found = work.stat()
         content = {
-            "boot": boot_id(),
+            "boot": procfs.boot_id(),
             "pid_namespace": procfs.namespaces()["pid"],
             "workdir": str(work),
             "device": found.st_dev,

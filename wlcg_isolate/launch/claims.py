@@ -88,17 +88,6 @@ class Claim:
             os.rmdir(os.path.dirname(self._path))
 
 
-def boot_id() -> str:
-    """
-    Read which boot of the kernel this is, or "" where it does not tell.
-    """
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as f:
-            return f.read().strip()
-    except OSError:
-        return ""
-
-
 def claim(directories: Iterable[str], work: int, name: str, points: Iterable[str]) -> Optional[Claim]:
     """
     Note that this process is about to make directories.
@@ -117,7 +106,7 @@ def claim(directories: Iterable[str], work: int, name: str, points: Iterable[str
     """
     found = os.fstat(work)
     note = Note(
-        boot=boot_id(),
+        boot=procfs.boot_id() or "",
         pid_namespace=procfs.namespaces().get("pid", 0),
         workdir=os.readlink(f"/proc/self/fd/{work}"),
         device=found.st_dev,

@@ -26,7 +26,7 @@ from wlcg_isolate import _events
 from wlcg_isolate._deadline import within
 from wlcg_isolate.host import procfs
 from wlcg_isolate.launch import mounts
-from wlcg_isolate.launch.claims import DIRECTORY, Note, boot_id, notes_in
+from wlcg_isolate.launch.claims import DIRECTORY, Note, notes_in
 from wlcg_isolate.launch.scratch import empty, unlock, writable
 
 #: How long a start waits for all of it.
@@ -105,7 +105,7 @@ def _is_nobodys(note: Note) -> bool:
     """
     Tell whether a note's writer, which is no process here, is none anywhere.
     """
-    if note.boot == boot_id() != "":
+    if note.boot and note.boot == procfs.boot_id():
         return note.pid_namespace == procfs.namespaces().get("pid")
     mount = mounts.mounts_of().at(note.workdir)
 
@@ -126,7 +126,7 @@ def _remove(note: Note, *, with_points: bool) -> None:
     try:
         found = os.fstat(work)
         # Devices may have other numbers after a boot.
-        if found.st_ino != note.inode or (found.st_dev != note.device and note.boot == boot_id()):
+        if found.st_ino != note.inode or (found.st_dev != note.device and note.boot == procfs.boot_id()):
             return
         with contextlib.suppress(FileNotFoundError), writable(work):
             _remove_tree(work, note.name)
