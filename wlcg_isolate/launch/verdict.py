@@ -19,6 +19,9 @@ from wlcg_isolate.plan import Plan
 
 _NOT_EXECUTED = (NOT_FOUND_STATUS, NOT_EXECUTABLE_STATUS)
 
+#: What is said of a payload that was asked to end.
+_CAUSES = {"time-limit": "stopped after its time limit of {:g} s", "stop": "stopped because the pilot asked for it"}
+
 #: getrusage(2) counts in blocks of this size, whatever the disk's is.
 _BLOCK = 512
 
@@ -80,10 +83,9 @@ def judge(end: End, launcher: Child, inner: Optional[process.Ended]) -> Outcome:
     status = inner or _from_launcher(ended)
     more: dict[str, Any] = {"trace_id": end.plan.trace_id, "usage": usage_of(launcher.usage, end.wall, end.peak)}
     seen: dict[str, Any] = {"exit_code": status.exit_code, "signal": status.signal, **more}
-    if end.cause == "time-limit":
-        return of_kind("time-limit", f"stopped after its time limit of {end.plan.timeout:g} s", started=True, **seen)
-    if end.cause == "stop":
-        return of_kind("stopped", "stopped because the pilot asked for it", started=True, **seen)
+    if end.cause is not None:
+        reason = _CAUSES[end.cause].format(end.plan.timeout)
+        return of_kind("stopped" if end.cause == "stop" else end.cause, reason, started=True, **seen)
     if status.exit_code is None and status.signal is None:
         reason = "the runtime was reaped by somebody else in the pilot's process, and the kernel does not tell more"
         return of_kind("end-unseen", reason, started=True, **more)
