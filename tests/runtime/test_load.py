@@ -115,7 +115,7 @@ def _events(tmp_path):
     for file in sorted((tmp_path / "trace").glob("*.jsonl")):
         for line in file.read_text().splitlines():
             record = json.loads(line)
-            if record["event.action"].startswith("payload."):
+            if record["event.action"] in ("payload.start", "payload.end", "payload.refused"):
                 found[record["container.id"]].append(record["event.action"])
 
     return found

@@ -16,9 +16,9 @@ KILL, TERM, USR1, CONT = 9, 15, 10, 18
 def verdict():
     """Judge an end from how the runtime and the payload's process ended."""
 
-    def make(runtime, inner, **known):
+    def make(runtime, inner, *, reaped=None, **known):
         plan = types.SimpleNamespace(trace_id="t", timeout=5.0)
-        launcher = types.SimpleNamespace(ended=Ended(*runtime), usage=None)
+        launcher = types.SimpleNamespace(ended=Ended(*runtime), usage=None, has_reaped=lambda: reaped)
         outcome = judge(End(plan=plan, **known), launcher, inner and Ended(*inner))
         return outcome.kind, outcome.exit_code, outcome.signal
 
@@ -36,6 +36,9 @@ def verdict():
         ((None, KILL), (None, KILL), {}, ("runtime-lost", None, KILL)),
         ((None, KILL), None, {}, ("runtime-lost", None, KILL)),
         ((None, KILL), (None, KILL), {"passed_on": {USR1}}, ("runtime-lost", None, KILL)),
+        # It ended by the signal that ended the payload, or process 1.
+        ((None, KILL), (None, KILL), {"reaped": True}, ("ended-by-signal", None, KILL)),
+        ((None, KILL), (None, KILL), {"reaped": False}, ("runtime-lost", None, KILL)),
         # The payload had ended by itself before.
         ((None, KILL), (3, None), {}, ("exit-nonzero", 3, None)),
         # What the pilot did is no failure of anybody.
