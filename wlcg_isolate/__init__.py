@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from wlcg_isolate.remains import Start, outcome_of
     from wlcg_isolate.request import Bind, Credential, Identity, Payload, Request
     from wlcg_isolate.run import launch_plan, run_isolated
+    from wlcg_isolate.running import Running, start_plan
     from wlcg_isolate.trace import TraceRecord
 
 __version__ = "0.1.0"
@@ -48,6 +49,7 @@ __all__ = [
     "Problem",
     "Request",
     "RequestError",
+    "Running",
     "Start",
     "TraceError",
     "TraceRecord",
@@ -58,6 +60,7 @@ __all__ = [
     "outcome_of",
     "probe_host",
     "run_isolated",
+    "start_plan",
 ]
 
 _HOMES = {
@@ -78,6 +81,7 @@ _HOMES = {
     "remains": ("Start", "outcome_of"),
     "request": ("Bind", "Credential", "Identity", "Payload", "Request"),
     "run": ("launch_plan", "run_isolated"),
+    "running": ("Running", "start_plan"),
     "trace": ("TraceRecord",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -160,7 +160,7 @@ KINDS: Mapping[str, Kind] = {
     "time-limit": Kind(
         "timeout", None, "The payload was stopped because its time limit was over, whatever its exit status."
     ),
-    "stopped": Kind("signal", None, "The pilot passed on a signal and the payload ended by it."),
+    "stopped": Kind("signal", None, "The pilot stopped the payload, or passed on a signal that ended it."),
     "end-unseen": Kind("runtime", None, "The payload ran and ended, but nobody saw its exit status."),
     "runtime-lost": Kind("runtime", _SAME, "The runtime was killed while the payload ran."),
 }

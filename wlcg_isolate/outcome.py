@@ -34,17 +34,53 @@ class Usage:
     """
     What the payload used, its container's set-up included.
 
+    All but the wall time is what the kernel has counted for the runtime's
+    process and all of its descendants, each at its end (``wait4(2)``): exact
+    and without any sampling.  It is None where the kernel told somebody else
+    in the pilot's process.  A process that is still there when the payload
+    has ended is killed with the container, and not counted.
+
     Attributes:
         wall_seconds: From the payload's release to the container's end.
 
-        cpu_seconds: User and system time of the whole tree.
+        cpu_seconds: User and system time.
 
         max_rss_bytes: Largest resident set of any one process.
+
+        tree_peak_bytes: Peak of the memory of all processes together, caches
+            of files included; only where the payload has a cgroup (version
+            2) of its own.
+
+        user_seconds: Time in programs.
+
+        system_seconds: Time in the kernel.
+
+        minor_faults: Page faults without I/O.
+
+        major_faults: Page faults that had to read.
+
+        read_bytes: What was read from disks; what caches, FUSE and network
+            file systems gave is not in it.
+
+        written_bytes: What was written and meant for disks.
+
+        voluntary_switches: How often a process waited for something.
+
+        involuntary_switches: How often a process had to let another one run.
     """
 
     wall_seconds: float
-    cpu_seconds: float
-    max_rss_bytes: int
+    cpu_seconds: Optional[float] = None
+    max_rss_bytes: Optional[int] = None
+    tree_peak_bytes: Optional[int] = None
+    user_seconds: Optional[float] = None
+    system_seconds: Optional[float] = None
+    minor_faults: Optional[int] = None
+    major_faults: Optional[int] = None
+    read_bytes: Optional[int] = None
+    written_bytes: Optional[int] = None
+    voluntary_switches: Optional[int] = None
+    involuntary_switches: Optional[int] = None
 
 
 @attrs.frozen(kw_only=True)

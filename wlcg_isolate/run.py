@@ -8,7 +8,7 @@ import contextlib
 import os
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Callable, Optional
+from typing import Any, Callable, NamedTuple, Optional, Union
 
 import attrs
 
@@ -110,31 +110,58 @@ def launch_plan(
         What happened, a failed start included.
     """
     with bind_trace_id(plan.trace_id):
-        return _launch(plan, on_start, cancelled, streams)
+        begun = begin(plan, cancelled, streams)
+        return begun if isinstance(begun, Outcome) else _see_out(begun, on_start)
 
 
-def _launch(
-    plan: Plan,
-    on_start: Optional[OnStart],
-    cancelled: Optional[Callable[[], bool]],
-    streams: Mapping[str, Any],
-) -> Outcome:
+def _see_out(begun: Begun, on_start: Optional[OnStart]) -> Outcome:
+    container = begun.container
+    with begun.telling.of(container):
+        try:
+            if on_start is not None:
+                on_start(container)
+            outcome = container.wait()
+        except BaseException:
+            # A child that *on_start* forked is not the one that ends it.
+            if container.is_ours:
+                container.kill()
+                begun.telling.ended(container.wait())
+            raise
+        return begun.telling.ended(outcome)
+
+
+class Begun(NamedTuple):
+    """
+    A payload that runs.
+
+    Attributes:
+        telling: Its records.
+
+        container: The running payload.
+    """
+
+    telling: Telling
+    container: launch.Container
+
+
+def begin(plan: Plan, cancelled: Optional[Callable[[], bool]], streams: Mapping[str, Any]) -> Union[Begun, Outcome]:
+    """
+    Start a plan's payload; the outcome is of one that was not started.
+
+    Args:
+        plan: The plan.
+
+        cancelled: As for `launch_plan`.
+
+        streams: *stdin*, *stdout*, *stderr* as for `launch.start`.
+    """
     try:
         telling = Telling(plan)
         container = launch.start(plan, on_ready=telling.started, cancelled=cancelled, **streams)
     except IsolateError as error:
         return _refused(error, plan.request, plan.trace_dirs, plan.trace_id, plan.policy)
 
-    with telling.of(container):
-        try:
-            if on_start is not None:
-                on_start(container)
-            outcome = container.wait()
-        except BaseException:
-            container.kill()
-            telling.ended(container.wait())
-            raise
-        return telling.ended(outcome)
+    return Begun(telling, container)
 
 
 def refuse(

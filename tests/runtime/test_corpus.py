@@ -206,7 +206,7 @@ ACTED_ON = {
     "time limit, exits 0": (POLITE, 0.3, None, (True, "timeout", "time-limit", 0, None)),
     "time limit, exits 3": (POLITE.replace("exit 0", "exit 3"), 0.3, None, (True, "timeout", "time-limit", 3, None)),
     "time limit, ignores TERM": (STUBBORN, 0.3, None, (True, "timeout", "time-limit", None, 9)),
-    "time limit, stopped": (STOPPED, 0.3, None, (True, "timeout", "time-limit", None, 9)),
+    "time limit, stopped": (STOPPED, 0.3, None, (True, "timeout", "time-limit", None, 15)),
     "stopped by the pilot": (SLEEP, None, lambda c: c.send_signal(15), (True, "signal", "stopped", None, 15)),
     "interrupted by the pilot": (SLEEP, None, lambda c: c.send_signal(2), (True, "signal", "stopped", None, 2)),
     "killed by the pilot": (SLEEP, None, lambda c: c.send_signal(9), (True, "signal", "stopped", None, 9)),

@@ -185,9 +185,10 @@ def _wait_for(condition):
     pytest.fail("it did not happen within 30 s")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
-def test_signals_are_passed_on(cli, image, number):
+@pytest.mark.parametrize("name", "TERM INT QUIT HUP USR1 USR2 XCPU".split())
+def test_signals_are_passed_on(cli, image, name):
     """A payload that handles a signal of its pilot decides itself."""
+    number = signal.Signals[f"SIG{name}"]
     script = f"trap 'echo got; exit 7' {int(number)}; echo ready; while :; do sleep 0.1; done"
     process = cli.start("--image", image("tiny"), command=("sh", "-c", script))
     assert b"ready\n" == process.stdout.readline()
@@ -196,6 +197,29 @@ def test_signals_are_passed_on(cli, image, number):
     process.stdout.close()
 
     assert (7, b"got\n", "payload") == (ran.status, ran.stdout, ran.outcome["failed_by"])
+
+
+def test_pilot_is_suspended(cli, image):
+    """A pilot that is asked to stop stops its payload with all of its processes, and both go on together."""
+    script = "(while :; do echo child; sleep 0.05; done) & while :; do echo parent; sleep 0.05; done"
+    process = cli.start("--image", image("tiny"), command=("sh", "-c", script))
+    assert {b"child\n", b"parent\n"} >= {process.stdout.readline() for _ in range(10)}
+    process.send_signal(signal.SIGTSTP)
+    os.waitpid(process.pid, os.WUNTRACED)
+    os.set_blocking(process.stdout.fileno(), False)
+    process.stdout.read()
+    time.sleep(0.3)
+    silence = process.stdout.read()
+    process.send_signal(signal.SIGCONT)
+    seen = b""
+    while not (b"child" in seen and b"parent" in seen):
+        seen += process.stdout.read() or b""
+        time.sleep(0.02)
+    process.terminate()
+    ran = cli.read(process.wait(60))
+    process.stdout.close()
+
+    assert (None, "stopped") == (silence, ran.outcome["kind"])
 
 
 def test_stopped_by_pilot(cli, image):

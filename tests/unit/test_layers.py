@@ -32,6 +32,7 @@ GROUPS = (
     ("launch",),
     ("trace",),
     ("run", "remains"),
+    ("running",),
     # The package itself loads everything on first use, so it counts as the top.
     ("cli", "__main__", "__init__"),
 )

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from wlcg_isolate.host import loader as host_loader
 from wlcg_isolate.launch import process
+from wlcg_isolate.launch.child import Child
 from wlcg_isolate.loader import MACHINES, elf, loader_for, release
 from wlcg_isolate.loader.aarch64 import AArch64
 from wlcg_isolate.loader.filter import restrictions
@@ -219,7 +220,7 @@ def load(machine, tmp_path):
         argv = [*before, *EMULATOR[machine], str(program)]
         with open(os.devnull, "r+b") as null:
             fixed = {0: null.fileno(), 1: 2, 2: 2, 3: raw_out, 4: marker_in, 5: null.fileno(), 6: said_in, 7: said_in}
-            child = process.Child(process.spawn(argv, {}, fixed))
+            child = Child(process.spawn(argv, {}, fixed))
         for fd in (raw_out, marker_in, said_in):
             os.close(fd)
         said = []

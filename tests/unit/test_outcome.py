@@ -234,7 +234,7 @@ def test_outcome_in_plain_types():
     refused = of_refusal(PlanError([problem("usage")])).to_dict()
 
     assert OUTCOME_KEYS == list(ran) == list(refused)
-    assert {"wall_seconds": 1.5, "cpu_seconds": 0.25, "max_rss_bytes": 4096} == ran["usage"]
+    assert {"wall_seconds": 1.5, "cpu_seconds": 0.25, "max_rss_bytes": 4096}.items() <= ran["usage"].items()
     assert (None, None) == (refused["usage"], refused["trace_id"])
 
 

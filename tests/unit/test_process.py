@@ -19,8 +19,9 @@ import pytest
 from wlcg_isolate.environment import SHELL_OWNED
 from wlcg_isolate.host import procfs
 from wlcg_isolate.launch import inherited, process
+from wlcg_isolate.launch.child import Child
 from wlcg_isolate.launch.lifeline import Lifeline
-from wlcg_isolate.launch.process import Child, Ended
+from wlcg_isolate.launch.process import Ended
 from wlcg_isolate.launch.starters import Shell
 
 KERNEL = tuple(int(word) for word in re.findall(r"\d+", os.uname().release)[:2])

@@ -28,6 +28,7 @@ PUBLIC = [
     "Problem",
     "Request",
     "RequestError",
+    "Running",
     "Start",
     "TraceError",
     "TraceRecord",
@@ -38,6 +39,7 @@ PUBLIC = [
     "outcome_of",
     "probe_host",
     "run_isolated",
+    "start_plan",
 ]
 
 FIELDS = {

@@ -150,7 +150,9 @@ def plan(tmp_path):
         work = tmp_path / "work"
         work.mkdir(exist_ok=True)
         mounts = (bind("/srv"), *binds)
-        return types.SimpleNamespace(workdir=str(work), scratch=f"{work}/.wlcg-1", mounts=mounts, home_place="/srv")
+        return types.SimpleNamespace(
+            workdir=str(work), scratch=f"{work}/.wlcg-1", mounts=mounts, home_place="/srv", trace_dirs=()
+        )
 
     return make
 

@@ -4,22 +4,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 from collections.abc import Sequence
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from wlcg_isolate._values import absolute_path
 from wlcg_isolate.cli import options
 from wlcg_isolate.cli.output import OutcomeFile, report, workdir_of
 from wlcg_isolate.errors import IsolateError, RequestError
 from wlcg_isolate.launch import Container
-from wlcg_isolate.outcome import NOT_STARTED_STATUS, TIME_LIMIT_STATUS
+from wlcg_isolate.outcome import NOT_STARTED_STATUS, TIME_LIMIT_STATUS, Outcome
 from wlcg_isolate.policy import Policy
 from wlcg_isolate.request import Payload, Request
 from wlcg_isolate.run import refuse, run_isolated, trace_places
 from wlcg_isolate.trace import close_journals
 from wlcg_isolate.trace.pilot import end_pilot
 from wlcg_isolate.trace.sending import flush
+
+if TYPE_CHECKING:
+    from wlcg_isolate.cli.terminal import Terminal
 
 _EPILOG = f"""\
 Exit status: the payload's own; 128+N when signal N ended it; {NOT_STARTED_STATUS} when it never
@@ -28,8 +33,20 @@ these itself: --outcome FILE tells without doubt.
 
 """
 
-#: Passed on to the payload.
-_FORWARDED = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGCONT", "SIGWINCH")
+#: Passed on to the payload: what batch systems and people send.  XCPU comes
+#: from Grid Engine, LSF and Slurm; the kernel's own is for this process alone.
+_FORWARDED = (
+    "SIGHUP",
+    "SIGINT",
+    "SIGQUIT",
+    "SIGTERM",
+    "SIGUSR1",
+    "SIGUSR2",
+    "SIGXCPU",
+    "SIGCONT",
+    "SIGTSTP",
+    "SIGWINCH",
+)
 
 #: Those of them that mean an end also before the payload has started.
 _FATAL = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
@@ -60,7 +77,7 @@ def _main(argv: Sequence[str], signals: _Signals) -> int:
         where = trace_places(asked, parsed.policy)
         outcome = refuse(RequestError(problems), parsed.request, where, _known_policy(parsed))
     else:
-        outcome = run_isolated(parsed.request, parsed.policy, on_start=signals.pass_on_to, cancelled=signals.fatal)
+        outcome = _run(parsed.request, parsed.policy, signals)
 
     # The process ends without what Python does at its end.
     end_pilot()
@@ -82,6 +99,32 @@ def _known_policy(parsed: options.Parsed) -> Optional[Policy]:
     return None if any(problem.kind.startswith("policy-") for problem in parsed.problems) else parsed.policy
 
 
+def _run(request: Request, policy: Policy, signals: _Signals) -> Outcome:
+    terminal = None
+    if _has_person():
+        from wlcg_isolate.cli.terminal import Terminal
+
+        with contextlib.suppress(OSError):
+            terminal = signals.terminal = Terminal()
+    try:
+        streams = {} if terminal is None else terminal.streams()
+        return run_isolated(request, policy, on_start=signals.pass_on_to, cancelled=signals.fatal, **streams)
+    finally:
+        if terminal is not None:
+            signals.terminal = None
+            terminal.close()
+
+
+def _has_person() -> bool:
+    """
+    Tell whether this process is in the foreground of a terminal.
+    """
+    try:
+        return os.isatty(0) and os.tcgetpgrp(0) == os.getpgrp()
+    except OSError:
+        return False
+
+
 def _absolute(path: Optional[str]) -> Optional[str]:
     found = absolute_path(path) if path else ""
 
@@ -100,6 +143,7 @@ class _Signals:
         self._container: Optional[Container] = None
         self._early: list[int] = []
         self._previous: dict[int, Any] = {}
+        self.terminal: Optional[Terminal] = None
 
     def __enter__(self) -> _Signals:
         for name in _FORWARDED:
@@ -124,9 +168,11 @@ class _Signals:
         """
         Take note of the running payload.
         """
+        if self.terminal is not None:
+            self.terminal.connect()
         self._container = container
         for number in self._take_early():
-            container.send_signal(number)
+            self._handle(number, None)
 
     def _take_early(self) -> tuple[int, ...]:
         early, self._early = tuple(self._early), []
@@ -136,5 +182,20 @@ class _Signals:
     def _handle(self, number: int, _frame: object) -> None:
         if self._container is None:
             self._early.append(number)
+        elif number == signal.SIGTSTP:
+            self._suspend(self._container)
+        elif number == signal.SIGWINCH and self.terminal is not None:
+            self.terminal.resize()
         else:
+            if number == signal.SIGCONT and self.terminal is not None:
+                self.terminal.take()
             self._container.send_signal(number)
+
+    def _suspend(self, container: Container) -> None:
+        """
+        Stop the payload, which is in no shell's job, and then this process.
+        """
+        container.suspend()
+        if self.terminal is not None:
+            self.terminal.give_back()
+        os.kill(os.getpid(), signal.SIGSTOP)

@@ -6,8 +6,13 @@ Nothing here knows of containers.
 
 from __future__ import annotations
 
+import fcntl
 import os
+from collections.abc import Iterator
 from typing import Optional
+
+#: linux/nsfs.h: _IO(0xb7, 2).
+_NS_GET_PARENT = 0xB702
 
 
 def family(pid: int) -> dict[int, tuple[int, ...]]:
@@ -22,7 +27,7 @@ def family(pid: int) -> dict[int, tuple[int, ...]]:
     todo = [pid]
     while todo:
         for child in _children(todo.pop()):
-            numbers = _namespace_pids(child)
+            numbers = namespace_pids(child)
             if numbers and child not in found:
                 found[child] = numbers
                 todo.append(child)
@@ -46,7 +51,11 @@ def _children(pid: int) -> list[int]:
     return found
 
 
-def _namespace_pids(pid: int) -> tuple[int, ...]:
+def namespace_pids(pid: int) -> tuple[int, ...]:
+    """
+    Read a process's ids, from this PID namespace inwards; none when it has
+    gone.
+    """
     try:
         with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as f:
             for line in f:
@@ -63,11 +72,48 @@ def start_ticks(pid: int) -> Optional[int]:
     Read when a process started, in clock ticks since boot (proc(5), field 22
     of ``stat``); together with the boot id it names a process for ever.
     """
+    found = _stat(pid, 22)
+
+    return None if found is None else int(found)
+
+
+def in_session(leader: int) -> list[int]:
+    """
+    List the processes in the session of a leader that was reaped.
+
+    As long as there are any, no other process gets its number; one that has
+    it is another one, with a session of its own.
+    """
+    if os.path.exists(f"/proc/{leader}"):
+        return []
+    wanted = str(leader).encode()
+
+    return [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and _stat(int(pid), 6) == wanted]
+
+
+def is_zombie(pid: int) -> bool:
+    """
+    Tell whether a process has ended and waits to be reaped.
+    """
+    return _stat(pid, 3) == b"Z"
+
+
+def reaped_faults(pid: int) -> Optional[int]:
+    """
+    Count the page faults of all that a process has reaped (field 11, cminflt):
+    no process is without any.
+    """
+    found = _stat(pid, 11)
+
+    return None if found is None else int(found)
+
+
+def _stat(pid: int, field: int) -> Optional[bytes]:
     try:
         with open(f"/proc/{pid}/stat", "rb") as f:
             # The second field is the program's name and may hold anything.
-            return int(f.read().rpartition(b")")[2].split()[19])
-    except (OSError, IndexError, ValueError):
+            return f.read().rpartition(b")")[2].split()[field - 3]
+    except (OSError, IndexError):
         return None
 
 
@@ -159,3 +205,36 @@ def boot_id() -> Optional[str]:
             return f.read().strip()
     except OSError:
         return None
+
+
+def below_user_namespace(number: int) -> list[int]:
+    """
+    List the processes that are in a user namespace or in one that was made
+    in it, as far as this user may tell.
+
+    Args:
+        number: Its inode number.
+    """
+    return [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and number in _user_namespaces(pid)]
+
+
+def _user_namespaces(pid: str) -> Iterator[int]:
+    """
+    Give the user namespace of a process and those above it, up to this
+    process's own.
+    """
+    try:
+        fd = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        while True:
+            yield os.fstat(fd).st_ino
+            above = fcntl.ioctl(fd, _NS_GET_PARENT)
+            os.close(fd)
+            fd = above
+    except OSError:
+        # Where this process's own world ends (ioctl_ns(2)).
+        return
+    finally:
+        os.close(fd)

@@ -62,6 +62,9 @@ class Payload(NamedTuple):
         limits: The limits that were really given, by name.
 
         cgroup: Directory of its own cgroup, or None.
+
+        helpers: The runtime's own processes beside the container, such as
+            what mounts an image file: process id to `start_ticks`.
     """
 
     pid: int
@@ -74,6 +77,7 @@ class Payload(NamedTuple):
     differences: tuple[str, ...] = ()
     limits: Mapping[str, Any] = MappingProxyType({})
     cgroup: Optional[str] = None
+    helpers: Mapping[int, Optional[int]] = {}
 
 
 def find_payload(launcher: int, marker: bytes) -> Optional[Payload]:
@@ -94,9 +98,25 @@ def find_payload(launcher: int, marker: bytes) -> Optional[Payload]:
                 init=init,
                 start_ticks=procfs.start_ticks(pid),
                 namespaces=procfs.namespaces(pid),
+                helpers={p: procfs.start_ticks(p) for p in _beside(family, pid)},
             )
 
     return None
+
+
+def _beside(family: Mapping[int, tuple[int, ...]], payload: int) -> list[int]:
+    """
+    List the launcher's descendants that are not in the payload's container.
+
+    Where the container has no PID namespace, its own ancestors are among
+    them; they end with it.
+    """
+    depth = len(family[payload])
+    if depth > len(procfs.namespace_pids(os.getpid())):
+        return [pid for pid, numbers in family.items() if len(numbers) < depth]
+    own = procfs.namespaces(payload).get("mnt")
+
+    return [pid for pid in family if procfs.namespaces(pid).get("mnt") != own]
 
 
 def replaced_image(plan: Plan) -> str:

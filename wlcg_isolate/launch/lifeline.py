@@ -5,7 +5,8 @@ When a pilot is killed with KILL nothing of it can run any more, and a parent
 death signal does not survive the runtime's change of user namespace
 (prctl(2), PR_SET_PDEATHSIG; seen with Apptainer 1.4.5).  So a tiny watcher
 waits at a pipe whose other end only the pilot holds, and kills the runtime,
-and with it the container, when the pipe closes without a word.
+and with it the container, when the pipe closes without a word; then what else
+is in the runtime's session: Apptainer 1.4.5 leaves ``squashfuse_ll`` behind.
 
 A child that the pilot forks meanwhile would hold that end as well, and keep
 the payload alive after its pilot: it closes its copy.
@@ -15,13 +16,28 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import weakref
 
 from wlcg_isolate.launch import process
+from wlcg_isolate.launch.child import Child
 from wlcg_isolate.launch.verdict import not_started
 
 #: Batch systems send TERM to every process of a slot before they send KILL.
-_WATCH = 'trap "" HUP INT QUIT TERM USR1 USR2; read -r word || kill -9 "$1"'
+_WATCH = r"""trap "" HUP INT QUIT TERM USR1 USR2
+read -r word && exit
+session=$1
+kill -9 "$session"
+for file in /proc/[0-9]*/stat; do
+    read -r line <"$file" || continue
+    set -- ${line##*) }
+    [ "$4" = "$session" ] || continue
+    pid=${file#/proc/}
+    kill -9 "${pid%/stat}"
+done"""
+
+#: Nobody forks between the making of a pipe and the note of it.
+_forking = threading.RLock()
 
 
 class Lifeline:
@@ -36,8 +52,9 @@ class Lifeline:
         Raises:
             OSError: It cannot be started.
         """
-        read, self._write = os.pipe()
-        _lines.add(self)
+        with _forking:
+            read, self._write = os.pipe()
+            _lines.add(self)
         try:
             null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
             try:
@@ -50,7 +67,7 @@ class Lifeline:
             raise
         finally:
             os.close(read)
-        self._watcher = process.Child(pid)
+        self._watcher = Child(pid)
 
     def release(self) -> None:
         """
@@ -89,6 +106,7 @@ _lines: weakref.WeakSet[Lifeline] = weakref.WeakSet()
 def _drop_all() -> None:
     for line in list(_lines):
         line._drop()  # noqa: SLF001 - its other half
+    _forking.release()
 
 
-os.register_at_fork(after_in_child=_drop_all)
+os.register_at_fork(before=_forking.acquire, after_in_parent=_forking.release, after_in_child=_drop_all)

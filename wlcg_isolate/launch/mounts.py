@@ -60,6 +60,9 @@ class Mounts:
     def __getitem__(self, number: int) -> Mount:
         return self._all[number]
 
+    def __iter__(self) -> Iterator[Mount]:
+        return iter(self._all.values())
+
     def at(self, path: str) -> Optional[Mount]:
         """
         Return the mount that is seen at a normal path without links: what is

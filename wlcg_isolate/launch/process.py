@@ -11,8 +11,6 @@ import os
 import select
 import signal
 import struct
-import threading
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Optional
 
@@ -28,6 +26,9 @@ _IGNORED_BY_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}
 
 #: Descriptors below this are the child's fixed ones.
 FIRST_FREE = 10
+
+#: None of the fixed ones.
+_PASSING = 9
 
 
 class Ended(NamedTuple):
@@ -54,7 +55,9 @@ def decode(status: int) -> Ended:
     return Ended(os.WEXITSTATUS(status), None)
 
 
-def spawn(argv: Sequence[str], environ: Mapping[str, str], descriptors: Mapping[int, int]) -> int:
+def spawn(
+    argv: Sequence[str], environ: Mapping[str, str], descriptors: Mapping[int, int], terminal: Optional[str] = None
+) -> int:
     """
     Start a program in a session of its own.
 
@@ -65,6 +68,9 @@ def spawn(argv: Sequence[str], environ: Mapping[str, str], descriptors: Mapping[
 
         descriptors: Number in the child to number here; the child has these
             and no others.
+
+        terminal: Path of a terminal that becomes its session's controlling
+            one, or None.
 
     Returns:
         Its process id.  The caller must reap it.
@@ -78,6 +84,9 @@ def spawn(argv: Sequence[str], environ: Mapping[str, str], descriptors: Mapping[
         # Descriptors that somebody else left inheritable must not arrive.
         # One that is closed meanwhile does no harm: glibc ignores EBADF here.
         actions += [(os.POSIX_SPAWN_CLOSE, fd) for fd in _inheritable() if fd not in descriptors]
+        if terminal is not None:
+            # A leader without one gets the first that it opens (tty_ioctl(4)).
+            actions += [(os.POSIX_SPAWN_OPEN, _PASSING, terminal, os.O_RDWR, 0), (os.POSIX_SPAWN_CLOSE, _PASSING)]
         return os.posix_spawn(
             argv[0],
             list(argv),
@@ -156,120 +165,6 @@ def send(pidfd: Optional[int], pid: int, number: int) -> bool:
         return False
 
     return True
-
-
-class Child:
-    """
-    A child of this process, which is reaped exactly once.
-
-    Attributes:
-        pid: Its process id.
-
-        ended: How it ended, or None while it runs.
-
-        usage: Its and its reaped descendants' resource usage, once ended.
-    """
-
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
-        self.ended: Optional[Ended] = None
-        self.usage: Optional[Any] = None
-        self.pidfd = open_pidfd(pid)
-        self._lock = threading.Lock()
-        self._reaped_before: Optional[int] = None
-        self._reaped_at_end: Optional[int] = None
-
-    def mark(self) -> None:
-        """
-        Take note of what the child has reaped so far.
-        """
-        self._reaped_before = _reaped_by(self.pid)
-
-    def has_reaped(self) -> Optional[bool]:
-        """
-        Tell whether the child, which has ended, reaped one of its own since
-        the mark; None when the kernel did not tell.
-
-        A child that passes on how its own child ended has reaped it; one that
-        was killed over it has not.  Exit statuses are the same for both.
-        """
-        if self._reaped_before is None or self._reaped_at_end is None:
-            return None
-
-        return self._reaped_at_end > self._reaped_before
-
-    def poll(self) -> bool:
-        """
-        Reap the child if it has ended.
-
-        Returns:
-            Whether it has.
-        """
-        with self._lock:
-            if self.ended is None:
-                try:
-                    if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-                        return False
-                    # Only until it is reaped.
-                    self._reaped_at_end = _reaped_by(self.pid)
-                    _, status, usage = os.wait4(self.pid, 0)
-                except ChildProcessError:
-                    # The caller ignores SIGCHLD or reaps everything itself.
-                    self.ended = exit_of(self.pidfd) or Ended(None, None)
-                    return True
-                self.ended, self.usage = decode(status), usage
-
-            return self.ended is not None
-
-    def wait(self, seconds: Optional[float]) -> bool:
-        """
-        Wait for the end, at most *seconds* (None: for ever).
-
-        Returns:
-            Whether it has ended.
-        """
-        deadline = None if seconds is None else time.monotonic() + seconds
-        pause = 0.001
-        while not self.poll():
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
-                return False
-            if self.pidfd is not None:
-                wait_readable([self.pidfd], left)
-            else:
-                time.sleep(pause if left is None else min(pause, left))
-                pause = min(pause * 2, 0.1)
-
-        return True
-
-    def kill(self) -> None:
-        """
-        Send KILL if it still runs, and reap it.
-        """
-        if not self.poll():
-            send(self.pidfd, self.pid, signal.SIGKILL)
-            self.wait(None)
-
-    def close(self) -> None:
-        """
-        Release the descriptor.
-        """
-        if self.pidfd is not None:
-            os.close(self.pidfd)
-            self.pidfd = None
-
-
-def _reaped_by(pid: int) -> Optional[int]:
-    """
-    Count the page faults of all that a process has reaped: no process is
-    without any (proc_pid_stat(5), cminflt).
-    """
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as f:
-            # The program's name comes before, and may hold anything.
-            return int(f.read().rpartition(b")")[2].split()[8])
-    except (OSError, ValueError, IndexError):
-        return None
 
 
 def wait_readable(descriptors: Sequence[int], seconds: Optional[float]) -> list[int]:

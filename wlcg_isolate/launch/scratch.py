@@ -20,6 +20,7 @@ from typing import NamedTuple, Optional
 
 from wlcg_isolate import _render
 from wlcg_isolate.credentials import DIRECTORY
+from wlcg_isolate.launch.claims import Claim, claim
 from wlcg_isolate.plan import Plan
 
 _OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -55,6 +56,7 @@ class Scratch:
         self._credentials = credentials or {}
         self._name = os.path.basename(plan.scratch)
         self._made: list[_Made] = []
+        self._claim: Optional[Claim] = None
         self._work = -1
         self._root = -1
 
@@ -67,9 +69,11 @@ class Scratch:
         """
         try:
             self._work = os.open(self._plan.workdir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            points = list(_render.workdir_mount_points(self._plan))
+            self._claim = claim(self._plan.trace_dirs, self._work, self._name, (point for point, _ in points))
             os.mkdir(self._name, 0o700, dir_fd=self._work)
             # The umask may be anything.
-            _unlock(self._work, self._name)
+            unlock(self._work, self._name)
             self._root = os.open(self._name, _OPEN_DIR, dir_fd=self._work)
             for name in ("tmp", "var_tmp"):
                 os.mkdir(name, dir_fd=self._root)
@@ -77,7 +81,7 @@ class Scratch:
             self._write_credentials()
             for path, kind in _render.scratch_mount_points(self._plan):
                 self._make_below(self._root, os.path.relpath(path, self._plan.scratch), kind)
-            for relative, kind in _render.workdir_mount_points(self._plan):
+            for relative, kind in points:
                 self._make_below(self._work, relative, kind, remember=True)
         except BaseException:
             self.__exit__()
@@ -92,7 +96,7 @@ class Scratch:
         for made in reversed(self._made):
             # Not empty any more, or replaced by the payload: then it is the
             # payload's, and stays with the rest of its working directory.
-            with contextlib.suppress(OSError), _writable(made.parent):
+            with contextlib.suppress(OSError), writable(made.parent):
                 if made.kind == "directory":
                     os.rmdir(made.name, dir_fd=made.parent)
                 elif os.stat(made.name, dir_fd=made.parent, follow_symlinks=False).st_size == 0:
@@ -100,17 +104,20 @@ class Scratch:
             os.close(made.parent)
         self._made.clear()
         if self._root >= 0:
-            with contextlib.suppress(OSError), _writable(self._root):
+            with contextlib.suppress(OSError), writable(self._root):
                 empty(self._root)
             os.close(self._root)
             self._root = -1
         if self._work >= 0:
             # Under its own name, unless the payload moved it; then what is
             # left is an empty directory of the payload's.
-            with contextlib.suppress(OSError), _writable(self._work):
+            with contextlib.suppress(OSError), writable(self._work):
                 os.rmdir(self._name, dir_fd=self._work)
             os.close(self._work)
             self._work = -1
+        if self._claim is not None:
+            self._claim.release()
+            self._claim = None
 
     def _write_credentials(self) -> None:
         """
@@ -158,7 +165,7 @@ class Scratch:
 
 
 @contextlib.contextmanager
-def _writable(directory: int) -> Iterator[None]:
+def writable(directory: int) -> Iterator[None]:
     """
     Let its owner change a directory for a moment, whatever the payload made
     of its mode.
@@ -206,14 +213,14 @@ def _flatten(directory: int, name: str, counter: int) -> int:
     """
     Remove the files of a subdirectory and move its directories up.
     """
-    _unlock(directory, name)
+    unlock(directory, name)
     below = os.open(name, _OPEN_DIR, dir_fd=directory)
     try:
         for child, is_dir in list(_entries(below)):
             if not is_dir:
                 os.unlink(child, dir_fd=below)
                 continue
-            _unlock(below, child)
+            unlock(below, child)
             counter = _next_free(directory, counter)
             os.rename(child, _own_name(counter), src_dir_fd=below, dst_dir_fd=directory)
     finally:
@@ -222,7 +229,7 @@ def _flatten(directory: int, name: str, counter: int) -> int:
     return counter
 
 
-def _unlock(directory: int, name: str) -> None:
+def unlock(directory: int, name: str) -> None:
     """
     Let the owner enter and write a subdirectory.
 

@@ -6,13 +6,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import time
 from collections.abc import Sequence
 from typing import Callable, Optional
 
 from wlcg_isolate import _render
 from wlcg_isolate.errors import LaunchError
+from wlcg_isolate.host import procfs
 from wlcg_isolate.launch import descriptors, handshake, inherited, process
+from wlcg_isolate.launch.child import Child
 from wlcg_isolate.launch.confinement import shared_namespaces
 from wlcg_isolate.launch.lifeline import watch
 from wlcg_isolate.launch.starters import Starter
@@ -42,9 +45,9 @@ class Standing:
         launcher: The runtime's process.
     """
 
-    launcher: process.Child
+    launcher: Child
 
-    def __init__(self, plan: Plan, starter: Starter, streams: Sequence[int]) -> None:
+    def __init__(self, plan: Plan, starter: Starter, streams: Sequence[int], terminal: Optional[str] = None) -> None:
         """
         Start the runtime.
 
@@ -56,7 +59,7 @@ class Standing:
         self._pipes = contextlib.ExitStack()
         self._life = contextlib.ExitStack()
         try:
-            self._start(streams)
+            self._start(streams, terminal)
         except BaseException:
             self.close()
             raise
@@ -138,6 +141,15 @@ class Standing:
 
         return said[0] if said else None
 
+    def abandon(self) -> None:
+        """
+        End what was begun.
+        """
+        self.launcher.kill()
+        for pid in procfs.in_session(self.launcher.pid):
+            process.send(None, pid, signal.SIGKILL)
+        self.close()
+
     def close(self) -> None:
         """
         Release everything but the process itself, which must have ended.
@@ -145,7 +157,7 @@ class Standing:
         self._pipes.close()
         self._life.close()
 
-    def _start(self, streams: Sequence[int]) -> None:
+    def _start(self, streams: Sequence[int], terminal: Optional[str]) -> None:
         plan, pipes = self._plan, self._pipes
         self._words = pipes.enter_context(descriptors.own_file())
         null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
@@ -159,11 +171,11 @@ class Standing:
         numbers.update(self._starter.descriptors)
         argv = (*_render.runtime_argv(plan, plan.scratch), *self._starter.command)
         try:
-            pid = process.spawn(argv, _render.runtime_environ(plan, plan.scratch), numbers)
+            pid = process.spawn(argv, _render.runtime_environ(plan, plan.scratch), numbers, terminal)
         except OSError as e:
             reason = f"{plan.runtime.path} cannot be executed: {e.strerror}"
             raise not_started("runtime-vanished", reason, "this node") from e
-        self.launcher = process.Child(pid)
+        self.launcher = Child(pid)
         self._life.callback(self.launcher.close)
         try:
             self._life.callback(watch(pid).release)
@@ -185,6 +197,9 @@ class Standing:
                     "runtime-hung", f"no start marker within {self._plan.start_deadline:g} s", "the runtime"
                 )
             if not process.wait_readable([self._ready.fileno()], min(left, _CANCEL_SECONDS)):
+                # A child that the pilot forked meanwhile may hold the other end.
+                if self.launcher.poll() and not process.wait_readable([self._ready.fileno()], 0):
+                    raise self._no_marker()
                 continue
             chunk = os.read(self._ready.fileno(), _MOST_MARKER)
             if not chunk:

@@ -7,14 +7,23 @@ from __future__ import annotations
 import signal
 from typing import Any, Optional
 
+import attrs
+
 from wlcg_isolate._values import printable
 from wlcg_isolate.errors import LaunchError, Problem
 from wlcg_isolate.launch import process
+from wlcg_isolate.launch.child import Child
 from wlcg_isolate.loader.release import NOT_EXECUTABLE_STATUS, NOT_FOUND_STATUS
 from wlcg_isolate.outcome import Outcome, Usage, of_kind, of_payload, signal_name
 from wlcg_isolate.plan import Plan
 
 _NOT_EXECUTED = (NOT_FOUND_STATUS, NOT_EXECUTABLE_STATUS)
+
+#: What is said of a payload that was asked to end.
+_CAUSES = {"time-limit": "stopped after its time limit of {:g} s", "stop": "stopped because the pilot asked for it"}
+
+#: getrusage(2) counts in blocks of this size, whatever the disk's is.
+_BLOCK = 512
 
 
 def not_started(kind: str, message: str, origin: str, advice: str = "run wlcg-isolate doctor") -> LaunchError:
@@ -24,61 +33,96 @@ def not_started(kind: str, message: str, origin: str, advice: str = "run wlcg-is
     return LaunchError([Problem(kind=kind, message=message, origin=origin, advice=advice)])
 
 
-def judge(
-    plan: Plan,
-    launcher: process.Child,
-    inner: Optional[process.Ended],
-    *,
-    wall: float,
-    timed_out: bool,
-    passed_on: Optional[int],
-    not_executed: Optional[int] = None,
-) -> Outcome:
+@attrs.define(kw_only=True)
+class End:
     """
-    Put together what is known of the end.
+    What this process knows of a payload's end, because it had a part in it.
 
-    Args:
+    Attributes:
         plan: The plan.
-
-        launcher: The runtime, which has ended.
-
-        inner: How the payload's own process ended, where the kernel tells.
 
         wall: Seconds since the payload's release.
 
-        timed_out: Whether the time limit was over.
+        peak: Peak of the whole tree's memory in bytes, or None.
 
-        passed_on: The last signal that was passed on to the payload.
+        asked: Seconds of grace, once somebody has asked for the end.
+
+        cause: ``"time-limit"`` or ``"stop"`` when the payload was asked to
+            end for that reason, or None.
+
+        killed: Whether the runtime was ended from here.
+
+        passed_on: The signals that were passed on to the payload.
 
         not_executed: The exit status by which the loader said that it could
             execute nothing.
     """
+
+    plan: Plan
+    wall: float = 0.0
+    peak: Optional[int] = None
+    asked: Optional[float] = None
+    cause: Optional[str] = None
+    killed: bool = False
+    passed_on: set[int] = attrs.field(factory=set)
+    not_executed: Optional[int] = None
+
+
+def judge(end: End, launcher: Child, inner: Optional[process.Ended]) -> Outcome:
+    """
+    Put together what is known of the end.
+
+    Args:
+        end: What this process had to do with it.
+
+        launcher: The runtime, which has ended.
+
+        inner: How the payload's own process ended, where the kernel tells.
+    """
     ended = launcher.ended or process.Ended(None, None)
-    end = inner or _from_launcher(ended)
-    more: dict[str, Any] = {"trace_id": plan.trace_id, "usage": _usage(launcher, wall)}
-    if timed_out:
-        limit = f"stopped after its time limit of {plan.timeout:g} s"
-        return of_kind("time-limit", limit, started=True, exit_code=end.exit_code, signal=end.signal, **more)
-    if end.exit_code is None and end.signal is None:
+    status = inner or _from_launcher(ended)
+    more: dict[str, Any] = {"trace_id": end.plan.trace_id, "usage": usage_of(launcher.usage, end.wall, end.peak)}
+    seen: dict[str, Any] = {"exit_code": status.exit_code, "signal": status.signal, **more}
+    if end.cause is not None:
+        reason = _CAUSES[end.cause].format(end.plan.timeout)
+        return of_kind("stopped" if end.cause == "stop" else end.cause, reason, started=True, **seen)
+    if status.exit_code is None and status.signal is None:
         reason = "the runtime was reaped by somebody else in the pilot's process, and the kernel does not tell more"
         return of_kind("end-unseen", reason, started=True, **more)
-    # A runtime also ends by the signal that ended the payload, or process 1,
-    # which a payload can kill by tracing it: that is no loss of the runtime.
-    if ended.signal is not None and passed_on is None and not launcher.has_reaped():
-        reason = f"the runtime was ended by {signal_name(ended.signal)} while the payload ran"
+    if _is_lost(end, launcher, inner):
+        reason = f"the runtime was ended by {signal_name(ended.signal or 0)} while the payload ran"
         return of_kind("runtime-lost", reason, started=True, signal=ended.signal, **more)
-    if end.signal is not None and end.signal == passed_on:
-        reason = f"ended by {signal_name(end.signal)}, which was passed on to it"
-        return of_kind("stopped", reason, started=True, signal=end.signal, **more)
+    if status.signal in end.passed_on:
+        reason = f"ended by {signal_name(status.signal or 0)}, which was passed on to it"
+        return of_kind("stopped", reason, started=True, signal=status.signal, **more)
     # The payload itself may say so, too, by way of process 1; it fools nobody
     # but its owner then, and a status of its own is never hidden.
-    if not_executed in _NOT_EXECUTED and not_executed == end.exit_code:
-        found = not_executed != NOT_FOUND_STATUS
-        kind, fault = ("command-not-executable", "cannot be executed") if found else ("command-not-found", "not found")
-        reason = f"{printable(plan.request.payload.command[0])}: {fault} (exit status {not_executed})"
-        return of_kind(kind, reason, started=True, exit_code=not_executed, **more)
+    if end.not_executed in _NOT_EXECUTED and end.not_executed == status.exit_code:
+        return _not_executed(end, more)
 
-    return of_payload(end.exit_code, end.signal, **more)
+    return of_payload(status.exit_code, status.signal, **more)
+
+
+def _is_lost(end: End, launcher: Child, inner: Optional[process.Ended]) -> bool:
+    """
+    Tell whether the runtime was killed, and the container with it.
+
+    A runtime also ends by the signal that ended the payload, or process 1,
+    which a payload can kill by tracing it: that is no loss of the runtime.
+    """
+    number = None if launcher.ended is None else launcher.ended.signal
+    if number is None or end.killed or number in end.passed_on:
+        return False
+
+    return not launcher.has_reaped() and (inner is None or inner.signal == signal.SIGKILL)
+
+
+def _not_executed(end: End, more: dict[str, Any]) -> Outcome:
+    found = end.not_executed != NOT_FOUND_STATUS
+    kind, fault = ("command-not-executable", "cannot be executed") if found else ("command-not-found", "not found")
+    reason = f"{printable(end.plan.request.payload.command[0])}: {fault} (exit status {end.not_executed})"
+
+    return of_kind(kind, reason, started=True, exit_code=end.not_executed, **more)
 
 
 def _from_launcher(ended: process.Ended) -> process.Ended:
@@ -96,11 +140,33 @@ def _from_launcher(ended: process.Ended) -> process.Ended:
     return ended
 
 
-def _usage(launcher: process.Child, wall: float) -> Usage:
-    usage = launcher.usage
+def usage_of(found: Optional[Any], wall: float, peak: Optional[int] = None) -> Usage:
+    """
+    Say what was used; None what nobody was told, because somebody else
+    reaped the runtime.
+
+    Args:
+        found: As `os.wait4` has it: of the runtime and all its descendants
+            that were reaped.
+
+        wall: Seconds since the payload's release.
+
+        peak: Peak of the whole tree's memory in bytes, or None.
+    """
+    known: dict[str, Any] = {"wall_seconds": round(wall, 6), "tree_peak_bytes": peak}
+    if found is None:
+        return Usage(**known)
 
     return Usage(
-        wall_seconds=round(wall, 6),
-        cpu_seconds=round(usage.ru_utime + usage.ru_stime, 6) if usage else 0.0,
-        max_rss_bytes=usage.ru_maxrss * 1024 if usage else 0,
+        **known,
+        cpu_seconds=round(found.ru_utime + found.ru_stime, 6),
+        max_rss_bytes=found.ru_maxrss * 1024,
+        user_seconds=round(found.ru_utime, 6),
+        system_seconds=round(found.ru_stime, 6),
+        minor_faults=found.ru_minflt,
+        major_faults=found.ru_majflt,
+        read_bytes=found.ru_inblock * _BLOCK,
+        written_bytes=found.ru_oublock * _BLOCK,
+        voluntary_switches=found.ru_nvcsw,
+        involuntary_switches=found.ru_nivcsw,
     )

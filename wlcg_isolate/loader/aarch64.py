@@ -32,7 +32,8 @@ class AArch64(Assembler):
     }  # fmt: skip
     calls: ClassVar[Mapping[str, int]] = {
         "read": 63, "write": 64, "close": 57, "mmap": 222, "rt_sigprocmask": 135, "getpid": 172, "execve": 221,
-        "chdir": 49, "exit_group": 94, "faccessat": 48, "seccomp": 277, "dup3": 24, "close_range": 436,
+        "chdir": 49, "exit_group": 94, "faccessat": 48, "seccomp": 277, "dup3": 24, "ioctl": 29,
+        "setpgid": 154, "close_range": 436,
     }  # fmt: skip
 
     def set(self, target: str, value: int) -> None:

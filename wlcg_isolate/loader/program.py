@@ -8,12 +8,15 @@ What the program does, written once for all processors.
    release says, and take descriptors 5, 6 and 7 as the standard ones, or end
    with 125.
 4. Write a newline to descriptor 4: the release was read.
-5. Close all other descriptors, but for the marker's, which no program that is
+5. Lead a process group of its own, in the foreground of the terminal where it
+   has one: what a payload sends to its group, or a keyboard to the foreground,
+   must not reach the runtime.
+6. Close all other descriptors, but for the marker's, which no program that is
    executed gets, and block no signal.
-6. Execute the first candidate that can be.  One that is not there is passed
+7. Execute the first candidate that can be.  One that is not there is passed
    over, also when it is only its interpreter that is missing; one of a format
    that the kernel does not know is a script for ``/bin/sh`` (execvp(3)).
-7. Say what failed on descriptor 2, write the exit status as one byte to the
+8. Say what failed on descriptor 2, write the exit status as one byte to the
    marker's, and end: 127 when nothing was there, 126 when something was.
 
 What was ignored or limited when it started stays so for the payload.
@@ -38,8 +41,12 @@ NOT_RELEASED = 125
 
 #: A page of its own, below the release, with room for the largest page size.
 _SCRATCH = release.ADDRESS - 0x10000
-#: In it: the size as read, the end of the marker's text, and a signal set that is empty.
-_SIZE, _MARKER_END, _NO_SIGNALS = 0, 64, 128
+#: In it: the size as read, the end of the marker's text, a signal set that is
+#: empty and one that is full, and the number of the group.
+_SIZE, _MARKER_END, _NO_SIGNALS, _ALL_SIGNALS, _GROUP = 0, 64, 128, 136, 144
+
+#: rt_sigprocmask(2), and ioctl_tty(2): TIOCSPGRP.
+_SIG_SETMASK, _SET_FOREGROUND = 2, 0x5410
 
 #: PROT_READ | PROT_WRITE; MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE.
 #: Kernels before 4.17 take the last one as a wish, hence the check of the result.
@@ -65,6 +72,7 @@ def write_program(a: Assembler) -> None:
     _read_release(a)
     _restrict(a)
     _take_streams(a)
+    _lead_a_group(a)
     _close_others(a)
     _execute(a)
     _give_up(a)
@@ -137,6 +145,19 @@ def _take_streams(a: Assembler) -> None:
     a.jump_if("ret", "ne", 1, "fail")
 
 
+def _lead_a_group(a: Assembler) -> None:
+    a.call("setpgid", 0, 0)
+    # Unless it is blocked, SIGTTOU keeps the background from becoming the foreground.
+    a.set("s1", -1)
+    a.set("s2", _SCRATCH)
+    a.store("s1", "s2", _ALL_SIGNALS)
+    a.call("rt_sigprocmask", _SIG_SETMASK, _SCRATCH + _ALL_SIGNALS, 0, 8)
+    a.call("getpid")
+    a.copy("s1", "ret")
+    a.store("s1", "s2", _GROUP)
+    a.call("ioctl", 0, _SET_FOREGROUND, _SCRATCH + _GROUP)
+
+
 def _close_others(a: Assembler) -> None:
     a.call("dup3", MARKER_FD, _REPORT_FD, _CLOSE_ON_EXEC)
     a.jump_if("ret", "ne", _REPORT_FD, "fail")
@@ -149,7 +170,7 @@ def _close_others(a: Assembler) -> None:
     a.increase("s1", -1)
     a.jump_if("s1", "ne", _REPORT_FD, "close")
     a.label("closed")
-    a.call("rt_sigprocmask", 2, _SCRATCH + _NO_SIGNALS, 0, 8)
+    a.call("rt_sigprocmask", _SIG_SETMASK, _SCRATCH + _NO_SIGNALS, 0, 8)
 
 
 def _execute(a: Assembler) -> None:

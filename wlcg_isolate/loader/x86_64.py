@@ -33,8 +33,9 @@ class X86_64(Assembler):  # noqa: N801 - the processor's own name
         "ret": _RAX, "s0": 3, "s1": 5, "s2": 13, "s3": 14, "s4": 15,
     }  # fmt: skip
     calls: ClassVar[Mapping[str, int]] = {
-        "read": 0, "write": 1, "close": 3, "mmap": 9, "rt_sigprocmask": 14, "getpid": 39, "execve": 59,
-        "chdir": 80, "exit_group": 231, "faccessat": 269, "seccomp": 317, "dup3": 292, "close_range": 436,
+        "read": 0, "write": 1, "close": 3, "mmap": 9, "rt_sigprocmask": 14, "ioctl": 16, "getpid": 39,
+        "execve": 59, "chdir": 80, "setpgid": 109, "exit_group": 231, "faccessat": 269, "seccomp": 317,
+        "dup3": 292, "close_range": 436,
     }  # fmt: skip
 
     def set(self, target: str, value: int) -> None:

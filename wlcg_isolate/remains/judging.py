@@ -32,7 +32,7 @@ def judge(start: Start, seen: Seen) -> Outcome:
     # With a PID namespace the runtime turns signal N into 128+N, as shells do.
     signal = _signal_in(seen.status)
     status = None if signal else seen.status
-    usage = Usage(wall_seconds=round(seen.wall, 6), cpu_seconds=round(seen.cpu, 6), max_rss_bytes=0)
+    usage = Usage(wall_seconds=round(seen.wall, 6), cpu_seconds=round(seen.cpu, 6))
     more: dict[str, Any] = {"trace_id": start.trace_id, "usage": usage}
     if "limit" in seen.flags:
         limit = f"stopped after its time limit of {start.timeout or 0:g} s"

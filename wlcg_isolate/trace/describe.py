@@ -13,6 +13,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Optional
 
+import attrs
+
 from wlcg_isolate import _render
 from wlcg_isolate._scrub import REMOVED, scrub
 from wlcg_isolate.errors import Problem
@@ -183,8 +185,9 @@ def outcome_fields(outcome: Outcome) -> dict[str, Any]:
     }
     if usage is not None:
         fields["event.duration"] = int(usage.wall_seconds * 1_000_000_000)
-        fields["wlcg.usage.cpu_seconds"] = usage.cpu_seconds
-        fields["wlcg.usage.max_rss_bytes"] = usage.max_rss_bytes
+        fields.update((f"wlcg.usage.{name}", value) for name, value in attrs.asdict(usage).items())
+        # The same as the duration.
+        del fields["wlcg.usage.wall_seconds"]
 
     return fields
 
