@@ -36,6 +36,9 @@ for file in /proc/[0-9]*/stat; do
     kill -9 "${pid%/stat}"
 done"""
 
+#: How long a watcher may take to hear that it is not needed any more.
+_END_SECONDS = 1.0
+
 #: Nobody forks between the making of a pipe and the note of it.
 _forking = threading.RLock()
 
@@ -78,7 +81,9 @@ class Lifeline:
         with contextlib.suppress(OSError):
             os.write(self._write, b"ended\n")
         self._drop()
-        self._watcher.wait(None)
+        # One that somebody has stopped would never end.
+        if not self._watcher.wait(_END_SECONDS):
+            self._watcher.kill()
         self._watcher.close()
 
     def _drop(self) -> None:
