@@ -116,7 +116,9 @@ def test_interactive_shell(person, cli, name):
 
 def test_person_interrupts(person, cli):
     """An interrupt from the keyboard reaches a payload that is no shell."""
-    program = "import time\ntry: print('up', flush=True); time.sleep(300)\nexcept KeyboardInterrupt: print('bye')"
+    # Many short naps: a signal between Python's look for it and its nap is noticed after the nap.
+    nap = "print('up', flush=True)\n  while True: time.sleep(0.1)"
+    program = f"import time\ntry:\n  {nap}\nexcept KeyboardInterrupt: print('bye')"
     someone = person("python3", "-c", program)
     someone.see(rb"up\r\n")
     someone.type("\x03")
