@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from wlcg_isolate.trace.query.duck import connect
-from wlcg_isolate.trace.query.export import GROUPS, ORDERS
+from wlcg_isolate.trace.query.export import ORDERS, form
 from wlcg_isolate.trace.query.layout import ALL, TYPES
 
 DAYS = 90
@@ -43,6 +43,7 @@ _STARTS = {
     "process_user_id": "'4711'",
     "wlcg_vo": "['atlas', 'cms', 'lhcb', 'alice'][1 + u % 4]",
     "user_hash": "'hmac-sha256:k1:' || sha256('u' || u)",
+    "related_user": "['hmac-sha256:k1:' || sha256('u' || u)]",
     "user_roles": "['/atlas/Role=production']",
     "wlcg_identity_source": "'wms-asserted'",
     "wlcg_identity_mode": "'hashed'",
@@ -102,7 +103,7 @@ def make(directory: Path, records: int) -> None:
         for file, order in ORDERS.items():
             connection.execute(
                 f"COPY (SELECT * FROM made ORDER BY {order}) TO '{place}/{file}' "
-                f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {GROUPS[file]})"
+                f"({form(file)})"
             )
 
 

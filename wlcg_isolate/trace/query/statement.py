@@ -4,8 +4,8 @@ Write a question as SQL for DuckDB and Spark.
 The table `records` has the columns of `columns.py`.  Values are parameters,
 never text.  ``{p0}`` stands for one until an engine puts its own mark there.
 
-Two steps: which payloads are meant, from a few columns of many records; then
-all columns of their few records, of which node and time are known by then.
+First which payloads are meant, from a few columns of many records; then the
+columns of their few records, of which node and time are known by then.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from wlcg_isolate.trace.query.question import Question
 
 Statement = tuple[str, dict[str, Any]]
 
-#: More payloads than this are joined, not named.
-MANY = 5000
+#: So many values of a column are looked for one by one.
+_FEW = 8
 
 
 class Hit(NamedTuple):
@@ -59,11 +59,18 @@ def hits_of(question: Question) -> Statement:
 
 
 def _hit(part: Condition, scope: Condition, parameters: Parameters) -> str:
-    # Each way on its own: over one column, statistics of row groups leave most of them out.
-    ways = part.parts if isinstance(part, AnyOf) else (part,)
+    # Each way and value on its own: an equation is what statistics and Bloom filters of row groups are asked for.
+    ways = [one for way in (part.parts if isinstance(part, AnyOf) else (part,)) for one in _single(way)]
     names = "payload_id, host_name, owner, time"
 
     return " UNION ALL ".join(f"SELECT {names} FROM records WHERE {sql(All([way, scope]), parameters)}" for way in ways)
+
+
+def _single(way: Condition) -> Sequence[Condition]:
+    if isinstance(way, Is) and len(way.values) <= _FEW:
+        return [Is(way.column, (value,)) for value in way.values]
+
+    return [way]
 
 
 def _life(question: Question, parameters: Parameters) -> str:
@@ -85,7 +92,9 @@ def _life(question: Question, parameters: Parameters) -> str:
     return f" HAVING {' AND '.join(parts)}"
 
 
-def records_of(hits: Sequence[Hit], columns: Sequence[str], reach: int, *, owners: bool) -> Statement:
+def records_of(
+    hits: Sequence[Hit], columns: Sequence[str], when: tuple[int, int], *, owners: bool
+) -> Statement:
     """
     Select the records of payloads.
 
@@ -94,14 +103,13 @@ def records_of(hits: Sequence[Hit], columns: Sequence[str], reach: int, *, owner
 
         columns: What of each record.
 
-        reach: How long before and after a hit other records are looked for.
+        when: From which to which moment.
 
         owners: Whether the records are ordered by their users.
     """
     parameters = Parameters()
     parts: list[Condition] = [Is("event_action", PAYLOAD_EVENTS), *_place(hits, owners=owners)]
-    first, last = span(hits, reach)
-    parts += [AtLeast("time", first), AtMost("time", last), Is("payload_id", [hit.payload_id for hit in hits])]
+    parts += [AtLeast("time", when[0]), AtMost("time", when[1]), Is("payload_id", [hit.payload_id for hit in hits])]
 
     return f"SELECT {', '.join(columns)} FROM records WHERE {sql(All(parts), parameters)}", parameters.values
 
@@ -116,7 +124,12 @@ def _place(hits: Sequence[Hit], *, owners: bool) -> list[Condition]:
 
 def span(hits: Sequence[Hit], reach: int) -> tuple[int, int]:
     """
-    Return the first and the last moment of records of payloads.
+    Return from when to when records of payloads can lie.
+
+    Args:
+        hits: The payloads.
+
+        reach: How long before and after a hit other records are looked for.
     """
     return min(hit.first for hit in hits) - reach, max(hit.last for hit in hits) + reach
 
