@@ -2,32 +2,29 @@
 Ask a question in steps of whatever runs SQL.
 
 Steps: which payloads may be meant, from what identifies them; where those are
-many, which of them were there at the time, from three columns; then all
-columns of the records of the rest.
+many, which of them were there at the time, from when their records are; then
+all columns of the records of the rest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Callable
 
 from wlcg_isolate.trace.query.columns import FINAL_EVENTS
 from wlcg_isolate.trace.query.payloads import NEEDED
 from wlcg_isolate.trace.query.question import Question
 from wlcg_isolate.trace.query.rows import Row
-from wlcg_isolate.trace.query.statement import Hit, Statement, hits_of, records_of, span
+from wlcg_isolate.trace.query.statement import Hit, Statement, hits_of, lives_of, records_of
 
 #: Run a statement over the files of a time; ordered by user, or else by node.
 Run = Callable[[Statement, tuple[Any, Any], bool], Sequence[Sequence[Any]]]
 
-#: What tells when a payload was there.
-_LIFE = ("payload_id", "event_action", "time")
-
 #: Of more payloads than this not all columns are read before it is known which were there.
-_FEW = 100
+_FEW = 1_000
 
 #: So many payloads are named in one statement.
-_MANY, _MANY_LIVES = 5_000, 20_000
+_MANY = 5_000
 
 
 def records(run: Run, question: Question, *, whole: bool) -> list[Row]:
@@ -43,29 +40,33 @@ def records(run: Run, question: Question, *, whole: bool) -> list[Row]:
     """
     owners = bool(question.users)
     hits = [Hit(*values) for values in run(hits_of(question), question.bounds(), owners)]
+    # Without further conditions, all records of the time were looked at.
+    exact = not question.wanted()
+    if question.bounds() != (None, None) and not exact and len(hits) > _FEW:
+        known = {hit.payload_id: hit for hit in hits}
+        lives = run(lives_of(question, hits, owners=owners), question.bounds(), owners)
+        hits, exact = [known[name]._replace(first=first, last=last) for name, first, last in lives], True
     hits.sort(key=lambda hit: (hit.first, hit.payload_id))
-    timed = (question.since, question.until, question.started_after) != (None, None, None)
-    if timed and question.wanted() and len(hits) > _FEW:
-        meant = living(question, _rows(run, question, hits, _LIFE, _MANY_LIVES, whole=False))
-        hits = [hit for hit in hits if hit.payload_id in meant]
     names = (*NEEDED, "extra") if whole else NEEDED
-    rows = list(_rows(run, question, hits, names, _MANY, whole=True))
+    rows: list[Row] = []
+    for begin in range(0, len(hits), _MANY):
+        some = hits[begin : begin + _MANY]
+        when = _when(question, some, exact=exact)
+        rows += [dict(zip(names, v)) for v in run(records_of(some, names, when, owners=owners), when, owners)]
     meant = living(question, rows)
 
     return [row for row in rows if row["payload_id"] in meant]
 
 
-def _rows(
-    run: Run, question: Question, hits: Sequence[Hit], names: Sequence[str], many: int, *, whole: bool
-) -> Iterator[Row]:
-    owners = bool(question.users)
-    first, last = question.bounds(whole=whole)
-    for begin in range(0, len(hits), many):
-        some = hits[begin : begin + many]
-        low, high = span(some, question.lookback)
-        when = (low if first is None else max(low, first), high if last is None else min(high, last))
-        for values in run(records_of(some, names, when, owners=owners), when, owners):
-            yield dict(zip(names, values))
+def _when(question: Question, hits: Sequence[Hit], *, exact: bool) -> tuple[int, int]:
+    """
+    Return from when to when records of payloads can lie.
+    """
+    low = min(hit.first for hit in hits) - (0 if exact else question.lookback)
+    high = max(hit.last for hit in hits) + question.lookback
+    first, last = question.bounds(whole=True)
+
+    return low if first is None else max(low, first), high if last is None else min(high, last)
 
 
 def living(question: Question, rows: Iterable[Row]) -> set[str]:

@@ -152,8 +152,8 @@ class Duck:
                 # The names that the files lack are NULL.
                 table = f"(SELECT * FROM ({_EMPTY}) UNION ALL BY NAME SELECT * FROM {table})"
             source += f" UNION ALL SELECT {_CAST} FROM {table}"
-        # A view takes no parameters, a step of the statement does.
-        steps = f"WITH records AS ({source})"
+        # A view takes no parameters, a step of the statement does; as a table of its own it would be read whole.
+        steps = f"WITH records AS NOT MATERIALIZED ({source})"
         text = f"{steps}, {text[len('WITH ') :]}" if text.startswith("WITH ") else f"{steps} {text}"
 
         return list(self._connection.execute(text, values).fetchall())

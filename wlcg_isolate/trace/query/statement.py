@@ -22,6 +22,12 @@ Statement = tuple[str, dict[str, Any]]
 #: So many values of a column are looked for one by one.
 _FEW = 8
 
+#: Rows of more nodes or users than this lie everywhere.
+_PLACES = 500
+
+#: The columns of `Hit`.
+_COLUMNS = "payload_id, min(host_name), min(owner), min(time), max(time)"
+
 
 class Hit(NamedTuple):
     """
@@ -42,17 +48,33 @@ def hits_of(question: Question) -> Statement:
     """
     parameters = Parameters()
     scope = question.scope()
-    columns = "payload_id, min(host_name), min(owner), min(time), max(time)"
     parts = [f"({_hit(part, scope, parameters)})" for part in question.wanted()]
     if not parts:
         life = _life(question, parameters)
-        text = f"SELECT {columns} FROM records WHERE {sql(scope, parameters)} GROUP BY payload_id{life}"
+        text = f"SELECT {_COLUMNS} FROM records WHERE {sql(scope, parameters)} GROUP BY payload_id{life}"
         return text, parameters.values
     names = "payload_id, host_name, owner, time"
     steps = [f"hit{i} AS (SELECT DISTINCT {names} FROM {part} AS found)" for i, part in enumerate(parts)]
     inside = " AND ".join(f"payload_id IN (SELECT payload_id FROM hit{i})" for i in range(1, len(parts)))
     text = (
-        f"WITH {', '.join(steps)} SELECT {columns} FROM hit0 {f'WHERE {inside} ' if inside else ''}GROUP BY payload_id"
+        f"WITH {', '.join(steps)} SELECT {_COLUMNS} FROM hit0 {f'WHERE {inside} ' if inside else ''}GROUP BY payload_id"
+    )
+
+    return text, parameters.values
+
+
+def lives_of(question: Question, hits: Sequence[Hit], *, owners: bool) -> Statement:
+    """
+    Select of payloads that were found those that were there at the time, with
+    the first and the last moment of their records up to its end.
+    """
+    parameters = Parameters()
+    text, values = hits_of(question)
+    meant = text.format(**{name: parameters.add(value) for name, value in values.items()})
+    scope = sql(All([question.scope(), *_place(hits, owners=owners)]), parameters)
+    text = (
+        f"SELECT payload_id, min(time), max(time) FROM records WHERE {scope} AND payload_id IN "
+        f"(SELECT payload_id FROM ({meant}) AS meant) GROUP BY payload_id{_life(question, parameters)}"
     )
 
     return text, parameters.values
@@ -115,23 +137,12 @@ def records_of(
 
 
 def _place(hits: Sequence[Hit], *, owners: bool) -> list[Condition]:
-    if owners:
-        # A record that names nobody has no owner.
-        return [Is("owner", sorted({"", *(hit.owner for hit in hits)}))]
+    # A record that names nobody has no owner.
+    names = {"", *(hit.owner for hit in hits)} if owners else {hit.host_name for hit in hits}
+    if len(names) > _PLACES or (not owners and not all(names)):
+        return []
 
-    return [Is("host_name", sorted({hit.host_name for hit in hits}))] if all(hit.host_name for hit in hits) else []
-
-
-def span(hits: Sequence[Hit], reach: int) -> tuple[int, int]:
-    """
-    Return from when to when records of payloads can lie.
-
-    Args:
-        hits: The payloads.
-
-        reach: How long before and after a hit other records are looked for.
-    """
-    return min(hit.first for hit in hits) - reach, max(hit.last for hit in hits) + reach
+    return [Is("owner" if owners else "host_name", sorted(names))]
 
 
 def seen(question: Question, column: str) -> Statement:
