@@ -69,9 +69,12 @@ def end(payload: dict[str, Any]) -> str:
     """
     Say how a payload ended, and what its records do not agree on.
     """
+    by = payload.get("state_by")
     words = {
         "refused": ", ".join(payload["refusal_kinds"] or ["refused"]),
         "open": "no record of its end",
+        "running": f"running, by {by}",
+        "lost": f"lost, by {by}",
         "ended": str(payload["wlcg.outcome.kind"] or "ended"),
     }[payload["state"]]
     if payload["process.exit_code"] is not None and payload["state"] == "ended":

@@ -12,7 +12,13 @@ from wlcg_isolate.trace.query.payloads import Payload
 from wlcg_isolate.trace.query.times import DAY, shown
 
 #: How the rows of a payload are filled, by its state.
-_FILL = {"ended": "\N{FULL BLOCK}", "open": "\N{MEDIUM SHADE}", "refused": "x"}
+_FILL = {
+    "ended": "\N{FULL BLOCK}",
+    "running": "\N{DARK SHADE}",
+    "lost": "\N{LIGHT SHADE}",
+    "open": "\N{MEDIUM SHADE}",
+    "refused": "x",
+}
 
 
 def bars(payloads: Sequence[Payload], width: int) -> str:

@@ -175,8 +175,7 @@ def _write(connection: Any, rows: str, values: dict[str, Any], place: str, name:
     fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     os.close(fd)
     connection.execute(
-        f"COPY ({rows} ORDER BY {ORDERS[name]}) TO $beside "
-        f"({form(name)}, USE_TMP_FILE false)",
+        f"COPY ({rows} ORDER BY {ORDERS[name]}) TO $beside ({form(name)}, USE_TMP_FILE false)",
         {**values, "beside": beside},
     )
     fd = os.open(beside, os.O_RDONLY | os.O_CLOEXEC)

@@ -114,9 +114,7 @@ def _life(question: Question, parameters: Parameters) -> str:
     return f" HAVING {' AND '.join(parts)}"
 
 
-def records_of(
-    hits: Sequence[Hit], columns: Sequence[str], when: tuple[int, int], *, owners: bool
-) -> Statement:
+def records_of(hits: Sequence[Hit], columns: Sequence[str], when: tuple[int, int], *, owners: bool) -> Statement:
     """
     Select the records of payloads.
 
@@ -143,6 +141,15 @@ def _place(hits: Sequence[Hit], *, owners: bool) -> list[Condition]:
         return []
 
     return [Is("owner" if owners else "host_name", sorted(names))]
+
+
+def rows_with(condition: Condition, columns: Sequence[str]) -> Statement:
+    """
+    Select some columns of the records for which a condition holds.
+    """
+    parameters = Parameters()
+
+    return f"SELECT {', '.join(columns)} FROM records WHERE {sql(condition, parameters)}", parameters.values
 
 
 def seen(question: Question, column: str) -> Statement:
