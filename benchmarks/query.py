@@ -11,10 +11,12 @@ is the statement of DuckDB alone to which it is compared.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -73,13 +75,13 @@ _ENDS = {
 }
 
 
-def make(directory: Path, records: int) -> None:
+def make(directory: Path, records: int, days: Iterable[int] = range(DAYS)) -> None:
     """
-    Make the records, a day at a time.
+    Make the records, or those of some of the days, a day at a time.
     """
     connection, _ = connect()
     payloads = records // 3
-    for day in range(DAYS):
+    for day in days:
         first, last = payloads * day // DAYS, payloads * (day + 1) // DAYS
         connection.execute(
             "CREATE OR REPLACE TEMP TABLE payloads AS SELECT n, CAST(hash(n) % 2000 AS BIGINT) AS h, "
@@ -151,14 +153,13 @@ _BARE = """found = len(duckdb.sql(f"SELECT * FROM read_parquet({FILES!r}, hive_p
 
 
 def _bare(days: str, which: str, file: str = "records") -> str:
-    return (
-        f"import glob, hashlib; FILES = sorted(glob.glob(sys.argv[1] + '/day={days}/*/{file}.parquet'))\n"
-        + _BARE.replace("WHICH", which)
+    return f"import glob; FILES = sorted(glob.glob(sys.argv[1] + '/day={days}/*/{file}.parquet'))\n" + _BARE.replace(
+        "WHICH", which
     )
 
 
-_USER = "user_hash = '{'hmac-sha256:k1:' + hashlib.sha256(b'u1000').hexdigest()}'"
-_IMAGE = "wlcg_image_digest_value = '{hashlib.sha256(b'i7').hexdigest()}'"
+_USER = f"user_hash = 'hmac-sha256:k1:{hashlib.sha256(b'u1000').hexdigest()}'"
+IMAGE = f"wlcg_image_digest_value = '{hashlib.sha256(b'i7').hexdigest()}'"
 _ONE_COLUMN = "found = duckdb.sql(f\"SELECT count(DISTINCT wlcg_job_id) FROM read_parquet('{sys.argv[1]}/*/*/records.parquet', hive_partitioning = false)\").fetchall()[0][0]"
 
 #: Question to how DuckDB alone reads the like of it, and how this project answers it.
@@ -183,7 +184,7 @@ QUESTIONS = {
         _FIND.format("batch_jobs=['ce01.example.org#77.0#1767225600']"),
     ),
     "image, at a time": (
-        _bare("2026-02-1[45]", _IMAGE),
+        _bare("2026-02-1[45]", IMAGE),
         "import hashlib\n" + _FIND.format(f"images=[hashlib.sha256(b'i7').hexdigest()], since={_NOON}, until={_NOON}"),
     ),
     "path": (

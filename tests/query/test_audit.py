@@ -87,7 +87,7 @@ def test_coverage(tmp_path, lines, capsys):
 
     assert 3 == status
     assert (2, ["9999.7"]) == tuple(found["coverage"][k] for k in ("batch_jobs", "batch_jobs_without_payloads"))
-    assert "1 of 2 batch jobs have no payload: pilots without records" in found["findings"]
+    assert "1 of 2 batch jobs have no records, not even of a pilot" in found["findings"]
 
 
 def test_everything_found(tmp_path, site, made, capsys):

@@ -20,6 +20,14 @@ _FILL = {
     "refused": "x",
 }
 
+_WORDS = {
+    "ended": "ended",
+    "running": "running",
+    "lost": "lost",
+    "open": "no record of its end",
+    "refused": "refused",
+}
+
 
 def bars(payloads: Sequence[Payload], width: int) -> str:
     """
@@ -33,7 +41,11 @@ def bars(payloads: Sequence[Payload], width: int) -> str:
     for host, found in drawn.hosts.items():
         lines.append(_short(printable(host), width))
         lines += [_line(drawn, bar, room) for bar in found]
-    lines += ["", "\N{FULL BLOCK} ended   \N{MEDIUM SHADE} no record of its end   x refused; times are UTC"]
+    states = {one["state"] for one in payloads}
+    lines += [
+        "",
+        "   ".join(f"{fill} {_WORDS[state]}" for state, fill in _FILL.items() if state in states) + "; times are UTC",
+    ]
 
     return "\n".join(lines)
 
