@@ -190,6 +190,31 @@ def test_second_end_is_told(capsys, tmp_path, one, engine):
     assert (one["ended"], ["ended"]) == (found["ended"], found["conflicts"])
 
 
+def documented(first):
+    """Read the keys of a row of the reference's table of other answers."""
+    page = Path(__file__).resolve().parents[2] / "docs" / "reference" / "queries.md"
+    (row,) = [line for line in page.read_text().splitlines() if line.startswith(f"| {first} |")]
+
+    return set(re.findall(r"`([a-z_]+)`", row.partition(" | ")[2]))
+
+
+def test_other_answers_have_the_documented_keys(capsys, place, tmp_path):
+    """What is not a list of payloads has the keys that the reference tells, and no others."""
+    seen = ask(capsys, place, "--seen", "host.name")
+    bursts = ask(capsys, place, "--bursts", "1/1")
+    (tmp_path / "jobs.csv").write_text("job_id\n5.0\n")
+    main(["trace", "audit", "--trace-dir", place, "--json", "--batch-jobs", str(tmp_path / "jobs.csv"), "--seed", "1"])
+    audit = json.loads(capsys.readouterr().out)
+    sample, parts = audit["samples"][0], ("owner", "activity", "node")
+    inner = {key for part in parts for key in sample[part]}
+
+    assert documented("`trace find --seen KEY`") == set(seen[0])
+    assert documented("`trace find --bursts N/SECONDS`") == set(bursts[0])
+    assert documented("`trace audit`") == set(audit)
+    assert documented("in `samples`") == set(sample) | inner
+    assert documented("in `coverage`") | documented("with `--batch-jobs` also") == set(audit["coverage"])
+
+
 def test_table_fits_a_terminal(place, tmp_path):
     """A person with 80 columns sees whole lines, in a real terminal."""
     argv = [sys.executable, "-m", "wlcg_isolate", "trace", "find", "--trace-dir", place]
