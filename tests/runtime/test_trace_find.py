@@ -70,7 +70,7 @@ def test_child_that_is_alive(cli, image, ask):
 def test_pilot_that_was_killed(cli, image, ask):
     """What a pilot could not end is lost: its process is gone, and the next pilot says so in its records."""
     process = cli.start("--image", image("tiny"), "--job-id", "43", command=("sh", "-c", "echo on; exec sleep 100"))
-    assert "on\n" == process.stdout.readline()
+    assert b"on\n" == process.stdout.readline()
     (before,) = ask("--job-id", "43")
     process.kill()
     process.communicate(timeout=60)
