@@ -208,10 +208,32 @@ This page is made by `docs/generate.py`; the first table is also a JSON Schema, 
 
 A payload's records are put together in the order of their time.
 The first record that holds a field counts; where records that must agree do not, `conflicts` names the field.
-A payload without a record of its end is `open`: it runs, or its pilot was lost before it could say more, which the records alone cannot tell.
+What is known of its end is its `state`:
+
+| `state` | means | `state_by` |
+|---|---|---|
+| `ended` | Its end was recorded. | |
+| `refused` | It was never started. | |
+| `running` | It has no end, and its process is alive on the node where the question is asked. | `process`; `pilot` where only that is known; with `--alive` also `ancestor`, `namespace` |
+| `lost` | It has no end, and nobody can record it any more. | `pilot.end`, `log.close`, `log.recovered`: a later record of its pilot; on its own node also `process-gone`, `pilot-gone`, `reboot` |
+| `open` | Nothing shows either. On other nodes a payload that runs is open. | |
+
+That a payload is lost says nothing of how it ended; `over_by` is when the sign of it came.
+`conflicts` names `ended` where two records give different ends.
 """
 
 _COLUMNS_HEAD = """
+## Other answers
+
+| question | keys with `--json` |
+|---|---|
+| `trace find --seen KEY` | a list of `value`, `first_seen`, `last_seen`, `payloads` and `refused` (how many) |
+| `trace find --bursts N/SECONDS` | a list of `host`, `first`, `last`, `refused` (how many), `users`, `kinds` |
+| `trace audit` | `samples`, `coverage`, `findings` (texts; empty when nothing is missing) |
+| in `samples` | `trace_id`, `host`, `started`, `traced`, `seconds`, and `owner`, `activity` and `node`, each with `found`, `missing`, `leads_back` and `payloads` |
+| in `coverage` | `payloads`, `refused`, `running`, `pilots` (how many); `lost`, `without_end`, `without_batch_job`, `conflicting`, `pilots_without_payloads` (which) |
+| with `--batch-jobs` also | `batch_jobs` (how many); `batch_jobs_without_payloads`, `batch_jobs_without_records`, `payloads_of_unknown_batch_jobs` (which) |
+
 ## Columns
 
 A directory `day=DAY/site=SITE` holds `records.parquet`, ordered by node and time, and `records-by-user.parquet`, the same rows ordered by user.

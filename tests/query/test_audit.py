@@ -12,6 +12,7 @@ from wlcg_isolate.trace.query import Question
 from wlcg_isolate.trace.query.answer import engine_for
 from wlcg_isolate.trace.query.audit import audit
 from wlcg_isolate.trace.query.batchlist import read_batch_jobs
+from wlcg_isolate.trace.query.times import recorded
 
 #: The same two jobs as batch systems list them.
 LISTS = {
@@ -87,7 +88,7 @@ def test_coverage(tmp_path, lines, capsys):
 
     assert 3 == status
     assert (2, ["9999.7"]) == tuple(found["coverage"][k] for k in ("batch_jobs", "batch_jobs_without_payloads"))
-    assert "1 of 2 batch jobs have no payload: pilots without records" in found["findings"]
+    assert "1 of 2 batch jobs have no records, not even of a pilot" in found["findings"]
 
 
 def test_everything_found(tmp_path, site, made, capsys):
@@ -98,3 +99,25 @@ def test_everything_found(tmp_path, site, made, capsys):
     assert 0 == main(["trace", "audit", "--trace-dir", str(tmp_path)])
     assert "everything was found" in capsys.readouterr().out
     assert 1 == main(["trace", "audit", "--trace-dir", str(tmp_path / "none")])
+
+
+def test_pilots_without_payloads(tmp_path, site, made):
+    """A pilot that began and ran nothing is listed, is no finding, and tells its batch job from one without records."""
+    start = next(r for r in site.records if r["event.action"] == "payload.start")
+    head = {"@timestamp": start["@timestamp"], "container.id": "", "host.name": "wn9"}
+    pilots = [
+        {**head, "event.action": "pilot.start", "event.id": f"p{i}", "wlcg.pilot.id": name, "wlcg.batch.job_id": job}
+        for i, (name, job) in enumerate([(start["wlcg.pilot.id"], "1.0"), ("idle", "2.0")])
+    ]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(r) + "\n" for r in [start, *pilots]))
+    (tmp_path / "jobs").write_text('["2.0", "3.0"]')
+    jobs = read_batch_jobs(str(tmp_path / "jobs"))
+    for engine in ("plain", "duckdb"):
+        with engine_for([str(tmp_path / "a.jsonl")], engine) as asked:
+            covered = audit(asked, Question(), jobs=jobs)["coverage"]
+            later = audit(asked, Question(since=recorded(start["@timestamp"]) + 1))["coverage"]
+
+        assert (["idle"], 2) == (covered["pilots_without_payloads"], covered["pilots"])
+        assert ["2.0", "3.0"] == covered["batch_jobs_without_payloads"]
+        assert ["3.0"] == covered["batch_jobs_without_records"]
+        assert [] == later["pilots_without_payloads"]

@@ -14,6 +14,12 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 #: What each example prints, among other things.
 EXPECTED = {
+    "incident.py": [
+        "it was job 1 of CN=Jane,OU=Users,DC=ch, ended",
+        "the same user ran jobs 1, 3",
+        "at risk as well: jobs 2, 3",
+        "started after it was over: 1",
+    ],
     "own_process.py": ["failed by payload (exit-nonzero)", "failed by runtime (image-unusable)"],
     "plan_first.py": ["refused: image-missing", "refused: workdir-missing", "outcome: success"],
     "run_payload.py": ["failed by: payload, exit status: 3", "result: hello from /srv", "payload.end 4711"],

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 
 import pytest
 
@@ -59,8 +60,47 @@ def test_child_that_is_alive(cli, image, ask):
     fifo.write_text("go on\n")
     process.communicate(timeout=60)
 
-    assert ("open", None) == (payload["state"], payload["ended"])
+    assert ("running", "process", None) == (payload["state"], payload["state_by"], payload["ended"])
     assert [[("42", "process")], [("42", "ancestor")]] == [
         [(one["wlcg.job.id"], one["found_by"]) for one in some] for some in found
     ]
     assert [] == stranger
+
+
+def test_pilot_that_was_killed(cli, image, ask):
+    """What a pilot could not end is lost: its process is gone, and the next pilot says so in its records."""
+    process = cli.start("--image", image("tiny"), "--job-id", "43", command=("sh", "-c", "echo on; exec sleep 100"))
+    assert b"on\n" == process.stdout.readline()
+    (before,) = ask("--job-id", "43")
+    process.kill()
+    process.communicate(timeout=60)
+    deadline = time.monotonic() + 30
+    while (after := ask("--job-id", "43")[0])["state"] == "running" and time.monotonic() < deadline:
+        time.sleep(0.1)
+    cli.run("--image", image("tiny"), "--job-id", "44")
+    (told,) = ask("--job-id", "43")
+
+    assert ("running", "process") == (before["state"], before["state_by"])
+    assert ("lost", "process-gone", None) == (after["state"], after["state_by"], after.get("over_by"))
+    assert ("lost", "log.recovered") == (told["state"], told["state_by"])
+    assert before["started"] < told["over_by"]
+
+
+def test_user_in_any_notation(cli, image, ask, tmp_path):
+    """Real records that hold hashes lead to a user by name in either notation, with the site's key."""
+    key = tmp_path / "key"
+    key.write_bytes(os.urandom(32))
+    key.chmod(0o600)
+    (tmp_path / "site.toml").write_text(
+        f'version = 1\n[trace]\nidentity_mode = "hashed"\nidentity_key_file = "{key}"\n'
+    )
+    site = ("--site", tmp_path / "site.toml")
+    cli.run(*site, "--image", image("tiny"), "--job-id", "45", "--user-dn", "/DC=ch/DC=cern/CN=Jane Doe")
+    found = [
+        ask("--user-dn", name, *more)
+        for name in ("/DC=ch/DC=cern/CN=Jane Doe", "CN=Jane Doe,DC=cern,DC=ch")
+        for more in (("--user-key", key), ())
+    ]
+
+    assert [["45"], [], ["45"], []] == [[one["wlcg.job.id"] for one in some] for some in found]
+    assert [None] == [one["user.name"] for one in found[0]]

@@ -65,8 +65,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _found(options: argparse.Namespace) -> tuple[list[dict[str, Any]], list[str]]:
     from wlcg_isolate.trace.query.alive import payloads_of_process
-    from wlcg_isolate.trace.query.answer import engine_for, neighbours, sightings
-    from wlcg_isolate.trace.query.payloads import payloads_of
+    from wlcg_isolate.trace.query.answer import engine_for, neighbours, payloads, sightings
     from wlcg_isolate.trace.query.question import Question
 
     question = question_of(options)
@@ -74,12 +73,12 @@ def _found(options: argparse.Namespace) -> tuple[list[dict[str, Any]], list[str]
         if options.alive is not None:
             found = payloads_of_process(engine, options.alive)
         elif options.shared_with is not None:
-            meant = payloads_of(engine.records(Question(trace_ids=(options.shared_with,))))
+            meant = payloads(engine, Question(trace_ids=(options.shared_with,)))
             found = [other for one in meant for other in neighbours(engine, one, question)]
         elif options.seen is not None:
             found = sightings(engine, question, options.seen)
         else:
-            found = payloads_of(engine.records(question, whole=options.full), whole=options.full)
+            found = payloads(engine, question, whole=options.full)
 
         return _bursts(options, found), engine.remarks
 

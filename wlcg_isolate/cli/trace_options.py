@@ -193,7 +193,7 @@ def _key(file: str) -> bytes:
     """
     try:
         with open(file, "rb") as f:
-            return f.read(4096)
+            return f.read(1 << 20)
     except OSError as e:
         raise _usage("--user-key", f"the key {file} cannot be read: {e.strerror or e}", "check the path") from e
 

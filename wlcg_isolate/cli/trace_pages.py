@@ -15,6 +15,9 @@ from wlcg_isolate.cli.output import table
 
 _HEAD = ("STARTED", "ENDED", "HOST", "PID", "VO", "USER", "JOB", "IMAGE", "HOW IT ENDED")
 
+#: What stands in the first and in the second line of a payload where one is too long.
+_HALVES = ((0, 1, 2, 3, 4), (6, 5, 7, 8))
+
 #: No column but the last takes more than this.
 _CELL = 36
 
@@ -32,15 +35,22 @@ def width() -> int:
 
 def payload_table(payloads: Sequence[dict[str, Any]]) -> str:
     """
-    Show payloads, a line for each, no longer than the terminal.
+    Show payloads, a line for each; two in a terminal where one is too long.
     """
     if not payloads:
         return "no payload was found"
     rows = [_HEAD, *map(_row, payloads)]
-    room = width() if sys.stdout.isatty() else 0
-    lines = table([(*(_short(printable(cell), _CELL) for cell in row[:-1]), row[-1]) for row in rows]).split("\n")
+    rows = [(*(_short(printable(cell), _CELL) for cell in row[:-1]), row[-1]) for row in rows]
+    lines = table(rows).split("\n")
+    if not sys.stdout.isatty():
+        return "\n".join(lines)
+    room = width()
+    if max(map(len, lines)) > room:
+        # Two lines for each, which say all.
+        parts = [table([[row[i] for i in some] for row in rows]).split("\n") for some in _HALVES]
+        lines = [line for one, two in zip(*parts) for line in (one, f"  {two}")]
 
-    return "\n".join(_short(line, room) if room else line for line in lines)
+    return "\n".join(_short(line, room) for line in lines)
 
 
 def _row(payload: dict[str, Any]) -> tuple[str, ...]:
@@ -69,9 +79,12 @@ def end(payload: dict[str, Any]) -> str:
     """
     Say how a payload ended, and what its records do not agree on.
     """
+    by = payload.get("state_by")
     words = {
         "refused": ", ".join(payload["refusal_kinds"] or ["refused"]),
         "open": "no record of its end",
+        "running": f"running, by {by}",
+        "lost": f"lost, by {by}",
         "ended": str(payload["wlcg.outcome.kind"] or "ended"),
     }[payload["state"]]
     if payload["process.exit_code"] is not None and payload["state"] == "ended":

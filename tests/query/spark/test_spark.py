@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from wlcg_isolate.trace.query import Question
-from wlcg_isolate.trace.query.answer import engine_for, sightings
+from wlcg_isolate.trace.query import Question, asking
+from wlcg_isolate.trace.query.answer import engine_for, payloads, sightings
 from wlcg_isolate.trace.query.payloads import payloads_of
 from wlcg_isolate.trace.query.question import User
 from wlcg_isolate.trace.query.times import DAY, SECOND, given
@@ -52,6 +52,17 @@ def test_same_answers(engines, question):
 
     assert expected
     assert expected == payloads_of(spark.records(question, whole=True), whole=True)
+
+
+def test_lives_first(engines, monkeypatch):
+    """Where many payloads may be meant, their lives are read alike, and so is what became of them."""
+    monkeypatch.setattr(asking, "_FEW", 3)
+    question = Question(images=["el9"], since=NOON, until=NOON)
+    duck, spark, _ = engines
+    expected = payloads(duck, question)
+
+    assert 3 < len(expected)
+    assert expected == payloads(spark, question)
 
 
 def test_same_sightings(engines):

@@ -7,39 +7,21 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Optional, Protocol
+from typing import Any, Optional
 
 import attrs
 
 from wlcg_isolate.errors import Problem, TraceError
 from wlcg_isolate.trace.query.columns import KEYS
+from wlcg_isolate.trace.query.engine import Engine
+from wlcg_isolate.trace.query.fate import tell
 from wlcg_isolate.trace.query.files import files_of
-from wlcg_isolate.trace.query.payloads import Payload, payloads_of
+from wlcg_isolate.trace.query.payloads import Payload, in_order, payloads_of
 from wlcg_isolate.trace.query.plain import Plain
 from wlcg_isolate.trace.query.question import Question
-from wlcg_isolate.trace.query.rows import Row
 from wlcg_isolate.trace.query.times import recorded, shown
 
 ENGINES = ("auto", "plain", "duckdb", "spark")
-
-
-class Engine(Protocol):
-    """
-    What each of the engines can do.
-    """
-
-    #: One for each file that was not read, or not all of it.
-    remarks: list[str]
-
-    def records(self, question: Question, *, whole: bool = False) -> list[Row]:
-        """
-        Return the records of all payloads that a question means.
-        """
-
-    def seen(self, question: Question, column: str) -> list[tuple[Any, int, int, int, int]]:
-        """
-        Count payloads and refusals for each value of a column.
-        """
 
 
 @attrs.frozen(kw_only=True)
@@ -76,7 +58,16 @@ def find(places: Sequence[str], question: Question, *, engine: str = "auto", who
         TraceError: Records cannot be read, or not by that engine.
     """
     with engine_for(places, engine) as asked:
-        return Answer(payloads=payloads_of(asked.records(question, whole=whole), whole=whole), remarks=asked.remarks)
+        return Answer(payloads=payloads(asked, question, whole=whole), remarks=asked.remarks)
+
+
+def payloads(engine: Engine, question: Question, *, whole: bool = False) -> list[Payload]:
+    """
+    Find payloads, and say of those without an end what became of them.
+    """
+    rows = engine.records(question, whole=whole)
+
+    return tell(engine, payloads_of(rows, whole=whole), rows, question.lookback)
 
 
 def neighbours(engine: Engine, payload: Payload, question: Question) -> list[Payload]:
@@ -92,7 +83,7 @@ def neighbours(engine: Engine, payload: Payload, question: Question) -> list[Pay
         question: Its skew and lookback count.
     """
     since = recorded(payload["started"] or payload["last_seen"])
-    until = recorded(payload["ended"]) if payload["ended"] else None
+    until = recorded(payload["ended"] or payload.get("over_by"))
     asked = Question(
         hosts=_given(payload["host.name"]),
         boots=_given(payload["host.boot.id"]),
@@ -101,14 +92,15 @@ def neighbours(engine: Engine, payload: Payload, question: Question) -> list[Pay
         skew=question.skew,
         lookback=question.lookback,
     )
-    rows = engine.records(asked)
+    found = payloads(engine, asked)
     if payload["wlcg.pilot.id"]:
         later = Question(
             pilots=_given(payload["wlcg.pilot.id"]), since=since, skew=question.skew, lookback=question.lookback
         )
-        rows += engine.records(later)
+        found += payloads(engine, later)
+    others = {one["trace_id"]: one for one in found if one["trace_id"] != payload["trace_id"]}
 
-    return [one for one in payloads_of(rows) if one["trace_id"] != payload["trace_id"]]
+    return sorted(others.values(), key=in_order)
 
 
 def _given(value: Optional[str]) -> tuple[str, ...]:

@@ -12,11 +12,16 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any, Optional
 
-from wlcg_isolate.trace.query.answer import Engine
+from wlcg_isolate.trace.query.answer import payloads as payloads_found
 from wlcg_isolate.trace.query.batchlist import BatchJob
+from wlcg_isolate.trace.query.conditions import All, AtLeast, AtMost, Condition, Is
+from wlcg_isolate.trace.query.engine import Engine
 from wlcg_isolate.trace.query.payloads import Payload, payloads_of
 from wlcg_isolate.trace.query.question import Question, User
+from wlcg_isolate.trace.query.rows import Row
 from wlcg_isolate.trace.query.times import recorded
+
+_BATCH = ("wlcg_batch_job_id", "wlcg_batch_global_job_id")
 
 #: What must be known of a payload, to the keys of which one will do.
 _NEEDED: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -56,12 +61,12 @@ def audit(
         `samples`, `coverage` and `findings` (text, empty when nothing is
         missing), as the reference tells.
     """
-    payloads = payloads_of(engine.records(question))
+    payloads = payloads_found(engine, question)
     ran = [one for one in payloads if one["state"] != "refused"]
     dice = random.Random(seed)  # noqa: S311 - a choice that an auditor can repeat
     chosen = dice.sample(sorted(ran, key=lambda one: one["trace_id"]), min(count, len(ran)))
     samples = [_sample(engine, one, question) for one in chosen]
-    covered = coverage(payloads, jobs)
+    covered = coverage(payloads, jobs, _pilots(engine, question))
 
     return {"samples": samples, "coverage": covered, "findings": [*_of_samples(samples), *_of_coverage(covered)]}
 
@@ -120,24 +125,54 @@ def _user(payload: Payload) -> Optional[User]:
     return User(subject=payload["wlcg.token.sub"], issuer=payload["wlcg.token.iss"])
 
 
-def coverage(payloads: Sequence[Payload], jobs: Optional[Sequence[BatchJob]]) -> dict[str, Any]:
+def _pilots(engine: Engine, question: Question) -> list[Row]:
+    """
+    List the pilots that began in the time that is asked for.
+    """
+    since = max((moment for moment in (question.since, question.started_after) if moment is not None), default=None)
+    parts: list[Condition] = [Is("event_action", ("pilot.start",))]
+    parts += [] if since is None else [AtLeast("time", since)]
+    parts += [] if question.until is None else [AtMost("time", question.until)]
+    parts += [Is("host_name", question.hosts)] if question.hosts else []
+    parts += [Is("site", question.sites)] if question.sites else []
+
+    return engine.rows(All(parts), ("wlcg_pilot_id", *_BATCH), (since, question.until))
+
+
+def coverage(
+    payloads: Sequence[Payload], jobs: Optional[Sequence[BatchJob]] = None, pilots: Sequence[Row] = ()
+) -> dict[str, Any]:
     """
     Compare what was recorded with what the batch system ran.
+
+    Args:
+        payloads: Those that were found.
+
+        jobs: What the batch system ran, if that is known.
+
+        pilots: Records of pilots that began.
     """
-    pilots = {one["wlcg.pilot.id"] for one in payloads} - {None}
+    busy = {one["wlcg.pilot.id"] for one in payloads} - {None}
+    idle = [row for row in pilots if row["wlcg_pilot_id"] not in busy]
     found: dict[str, Any] = {
         "payloads": len(payloads),
         "refused": sum(one["state"] == "refused" for one in payloads),
+        "running": sum(one["state"] == "running" for one in payloads),
+        "lost": sorted(one["trace_id"] for one in payloads if one["state"] == "lost"),
         "without_end": sorted(one["trace_id"] for one in payloads if one["state"] == "open"),
         "without_batch_job": sorted(one["trace_id"] for one in payloads if not _ids(one)),
         "conflicting": sorted(one["trace_id"] for one in payloads if one["conflicts"]),
-        "pilots": len(pilots),
+        "pilots": len(busy | {row["wlcg_pilot_id"] for row in idle}),
+        "pilots_without_payloads": sorted({str(row["wlcg_pilot_id"]) for row in idle}),
     }
     if jobs is not None:
         seen = {name for one in payloads for name in _ids(one)}
         known = {name for job in jobs for name in job.ids}
         found["batch_jobs"] = len(jobs)
-        found["batch_jobs_without_payloads"] = sorted(job.ids[0] for job in jobs if seen.isdisjoint(job.ids))
+        without = [job for job in jobs if seen.isdisjoint(job.ids)]
+        told = {row[name] for row in idle for name in _BATCH}
+        found["batch_jobs_without_payloads"] = sorted(job.ids[0] for job in without)
+        found["batch_jobs_without_records"] = sorted(job.ids[0] for job in without if told.isdisjoint(job.ids))
         found["payloads_of_unknown_batch_jobs"] = sorted(
             one["trace_id"] for one in payloads if _ids(one) and known.isdisjoint(_ids(one))
         )
@@ -166,6 +201,7 @@ def _of_samples(samples: Sequence[dict[str, Any]]) -> list[str]:
 
 #: What of the coverage is a finding, in words.
 _WORDS = {
+    "lost": "lost: nobody can record their end any more",
     "without_end": "without a record of their end (they run, or their pilots were lost)",
     "without_batch_job": "without a batch job",
     "conflicting": "whose records do not agree",
@@ -175,8 +211,8 @@ _WORDS = {
 
 def _of_coverage(covered: dict[str, Any]) -> list[str]:
     found = [f"{len(covered[key])} payloads {words}" for key, words in _WORDS.items() if covered.get(key)]
-    missing = covered.get("batch_jobs_without_payloads")
+    missing = covered.get("batch_jobs_without_records")
     if missing:
-        found.append(f"{len(missing)} of {covered['batch_jobs']} batch jobs have no payload: pilots without records")
+        found.append(f"{len(missing)} of {covered['batch_jobs']} batch jobs have no records, not even of a pilot")
 
     return found

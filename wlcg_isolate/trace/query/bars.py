@@ -12,7 +12,21 @@ from wlcg_isolate.trace.query.payloads import Payload
 from wlcg_isolate.trace.query.times import DAY, shown
 
 #: How the rows of a payload are filled, by its state.
-_FILL = {"ended": "\N{FULL BLOCK}", "open": "\N{MEDIUM SHADE}", "refused": "x"}
+_FILL = {
+    "ended": "\N{FULL BLOCK}",
+    "running": "\N{DARK SHADE}",
+    "lost": "\N{LIGHT SHADE}",
+    "open": "\N{MEDIUM SHADE}",
+    "refused": "x",
+}
+
+_WORDS = {
+    "ended": "ended",
+    "running": "running",
+    "lost": "lost",
+    "open": "no record of its end",
+    "refused": "refused",
+}
 
 
 def bars(payloads: Sequence[Payload], width: int) -> str:
@@ -27,7 +41,11 @@ def bars(payloads: Sequence[Payload], width: int) -> str:
     for host, found in drawn.hosts.items():
         lines.append(_short(printable(host), width))
         lines += [_line(drawn, bar, room) for bar in found]
-    lines += ["", "\N{FULL BLOCK} ended   \N{MEDIUM SHADE} no record of its end   x refused; times are UTC"]
+    states = {one["state"] for one in payloads}
+    lines += [
+        "",
+        "   ".join(f"{fill} {_WORDS[state]}" for state, fill in _FILL.items() if state in states) + "; times are UTC",
+    ]
 
     return "\n".join(lines)
 

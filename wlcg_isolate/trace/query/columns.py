@@ -7,8 +7,8 @@ Rules:
    keeps name and type.
 2. A value of another type than the column's is no value: the column is NULL,
    and the value stays in the column ``extra``.
-3. Of a list of objects a column holds one text for each object that has the
-   parts; the list itself stays in ``extra``.
+3. Of an object a column holds one part, of a list of objects one text for each
+   that has the parts; what they are taken from stays in ``extra``.
 """
 
 from __future__ import annotations
@@ -25,10 +25,12 @@ class Column(NamedTuple):
 
         fields: The record's fields; the first one that has a value counts.
 
-        kind: ``"text"``, ``"int"``, ``"list"`` (of text) or ``"each"`` (of a
-            list of objects, the parts joined with ``@``).
+        kind: ``"text"``, ``"int"``, ``"list"`` (of text), ``"part"`` (of an
+            object) or ``"each"`` (of a list of objects, the parts joined with
+            ``@``).
 
-        parts: For ``"each"``: the keys, each with its older spellings.
+        parts: For ``"part"`` and ``"each"``: the keys, each with its older
+            spellings.
 
         shown: Whether it is a key of the payload in an answer.
 
@@ -41,6 +43,20 @@ class Column(NamedTuple):
     parts: tuple[tuple[str, ...], ...] = ()
     shown: bool = True
     meaning: str = ""
+
+    @property
+    def whole(self) -> bool:
+        """
+        Whether it holds all that its field says.
+        """
+        return self.kind not in ("part", "each")
+
+    @property
+    def key(self) -> str:
+        """
+        Its key in an answer.
+        """
+        return self.fields[0] if self.whole else self.name
 
 
 def _of(kind: str, field: str, meaning: str, *more: str, shown: bool = True) -> Column:
@@ -58,6 +74,15 @@ HEAD = (
     _of("text", "event.id", "identity of the record", shown=False),
     _of("int", "event.sequence", "number in its file", shown=False),
     _of("text", "container.id", "the payload's trace id", shown=False),
+    Column("file_id", ("wlcg.integrity",), "part", (("file_id",),), False, "identity of its file"),
+    Column(
+        "recovered_file_id",
+        ("wlcg.journal.recovered",),
+        "part",
+        (("file_id",),),
+        False,
+        "the file of a pilot that was found dead",
+    ),
 )
 
 #: What records say of a payload.
@@ -65,11 +90,13 @@ FACTS = (
     _of("text", "host.name", "the node"),
     _of("text", "host.boot.id", "the node's boot"),
     _of("list", "host.ip", "the node's addresses"),
+    _of("int", "host.pid_ns_ino", "inode of the PID namespace of the pilot"),
     _of("text", "wlcg.site", "the site"),
     _of("int", "process.pid", "the payload's process, as the pilot sees it"),
     _of("int", "wlcg.process.start_ticks", "when that process started, in ticks since boot"),
     _of("text", "process.entity_id", "digest of boot, process and start"),
     _of("int", "process.parent.pid", "the pilot's process"),
+    _of("text", "process.parent.entity_id", "digest of boot, process and start of the pilot"),
     _of("text", "process.executable", "the program that was started"),
     _of("text", "wlcg.process.args_sha256", "digest of the arguments"),
     _of("text", "process.working_directory", "the working directory on the node", "wlcg.workdir.path"),
@@ -138,7 +165,7 @@ DERIVED = (
 )
 
 #: Key in an answer to its column.
-KEYS = {(c.name if c.kind == "each" else c.fields[0]): c for c in FACTS if c.shown}
+KEYS = {c.key: c for c in FACTS if c.shown}
 
 #: Records of these events are about a payload.
 PAYLOAD_EVENTS = tuple(

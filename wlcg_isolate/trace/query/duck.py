@@ -20,14 +20,17 @@ from typing import Any, Optional
 
 from wlcg_isolate.errors import Problem, TraceError
 from wlcg_isolate.trace.query.asking import records
+from wlcg_isolate.trace.query.conditions import Condition
 from wlcg_isolate.trace.query.files import Files, by_user, within
 from wlcg_isolate.trace.query.layout import ALL, TYPES, select
 from wlcg_isolate.trace.query.question import Question
 from wlcg_isolate.trace.query.rows import Row, rows_of
-from wlcg_isolate.trace.query.statement import Statement, marked, seen
+from wlcg_isolate.trace.query.statement import Statement, marked, rows_with, seen
 
 #: What a file of our own export has; one with less is read all the same.
 _EMPTY = "SELECT " + ", ".join(f"CAST(NULL AS {TYPES[kind]}) AS {name}" for name, kind in ALL) + " WHERE FALSE"
+
+_BY_NAME = "union_by_name = true, "
 
 _NAMES = tuple(name for name, _ in ALL)
 
@@ -113,6 +116,18 @@ class Duck:
 
         return records(self._run, question, whole=whole)
 
+    def rows(
+        self, condition: Condition, columns: Sequence[str], bounds: tuple[Optional[int], Optional[int]]
+    ) -> list[Row]:
+        """
+        Return some columns of all records for which a condition holds.
+        """
+        files = within(self._files, *bounds)
+        if not set(files.lines) <= set(self._lines or ()):
+            self._load(files.lines)
+
+        return [dict(zip(columns, values)) for values in self._run(rows_with(condition, columns), bounds, False)]
+
     def seen(self, question: Question, column: str) -> list[tuple[Any, int, int, int, int]]:
         """
         Count payloads and refusals for each value of a column.
@@ -124,10 +139,13 @@ class Duck:
     def _begin(self, question: Question) -> None:
         files = within(self._files, *question.bounds(whole=True))
         if files.lines != self._lines:
-            self._of_lines = []
-            load(self._connection, files.lines, self._of_lines)
-            self._lines = files.lines
+            self._load(files.lines)
         self.remarks = list(self._of_lines)
+
+    def _load(self, lines: tuple[str, ...]) -> None:
+        self._of_lines = []
+        load(self._connection, lines, self._of_lines)
+        self._lines = lines
 
     def _run(self, statement: Statement, bounds: tuple[Any, Any], owners: bool) -> list[tuple[Any, ...]]:
         text, values = marked(statement, lambda name: f"${name}")
@@ -137,11 +155,15 @@ class Duck:
         try:
             return self._with(parquet, text, values)
         except Exception:
-            # One of the files is to blame: each is looked at, and the rest read again.
             if not parquet:
                 raise
+        try:
+            # Other versions may have exported other columns.
+            return self._with(parquet, text, values, _BY_NAME)
+        except Exception:
+            # One of the files is to blame: each is looked at, and the rest read again.
             good = tuple(file for file in parquet if self._readable(file))
-            return self._with(good, text, values, "union_by_name = true, ")
+            return self._with(good, text, values, _BY_NAME)
 
     def _with(self, parquet: Sequence[str], text: str, values: dict[str, Any], how: str = "") -> list[tuple[Any, ...]]:
         source = f"SELECT {', '.join(_NAMES)} FROM lines"
@@ -152,8 +174,8 @@ class Duck:
                 # The names that the files lack are NULL.
                 table = f"(SELECT * FROM ({_EMPTY}) UNION ALL BY NAME SELECT * FROM {table})"
             source += f" UNION ALL SELECT {_CAST} FROM {table}"
-        # A view takes no parameters, a step of the statement does.
-        steps = f"WITH records AS ({source})"
+        # A view takes no parameters, a step of the statement does; as a table of its own it would be read whole.
+        steps = f"WITH records AS NOT MATERIALIZED ({source})"
         text = f"{steps}, {text[len('WITH ') :]}" if text.startswith("WITH ") else f"{steps} {text}"
 
         return list(self._connection.execute(text, values).fetchall())

@@ -33,11 +33,24 @@ _NAMES = ", ".join(name for name, _ in ALL)
 #: Rows that are compressed together.  A user has fewer of a day than a node.
 GROUPS = {BY_USER: 8_192, BY_NODE: 40_960}
 
+#: Of each, how many different values of a column DuckDB keeps as a dictionary: only for those it writes a Bloom filter,
+#: which leaves out nearly all groups where one job is looked for.
+DICTIONARIES = {BY_USER: GROUPS[BY_USER] // 5, BY_NODE: GROUPS[BY_NODE]}
+
 #: What a record of a payload does not say of its user, another one of that day does.
 _OWNED = "SELECT * REPLACE (coalesce(nullif(owner, ''), max(owner) OVER (PARTITION BY payload_id)) AS owner) FROM"
 
 #: Name of each of the two files to the order of its rows.
 ORDERS = {BY_USER: "owner, time, event_id", BY_NODE: "host_name, time, event_id"}
+
+
+def form(name: str) -> str:
+    """
+    Write the options with which one of the two files is made.
+    """
+    return (
+        f"FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {GROUPS[name]}, DICTIONARY_SIZE_LIMIT {DICTIONARIES[name]}"
+    )
 
 
 @attrs.frozen(kw_only=True)
@@ -162,8 +175,7 @@ def _write(connection: Any, rows: str, values: dict[str, Any], place: str, name:
     fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     os.close(fd)
     connection.execute(
-        f"COPY ({rows} ORDER BY {ORDERS[name]}) TO $beside "
-        f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {GROUPS[name]}, USE_TMP_FILE false)",
+        f"COPY ({rows} ORDER BY {ORDERS[name]}) TO $beside ({form(name)}, USE_TMP_FILE false)",
         {**values, "beside": beside},
     )
     fd = os.open(beside, os.O_RDONLY | os.O_CLOEXEC)

@@ -23,7 +23,7 @@ class Bar:
 
         begin: From when, in microseconds.
 
-        end: To when; the end of the picture where none is recorded.
+        end: To when; the end of the picture where that is not known.
 
         lane: In which lane of its node.
     """
@@ -57,7 +57,7 @@ def picture(payloads: Sequence[Payload]) -> Picture:
     Lay payloads out.
     """
     begins = [_begin(one) for one in payloads]
-    lasts = [recorded(one["last_seen"]) or 0 for one in payloads]
+    lasts = [recorded(one[key]) or 0 for one in payloads for key in ("last_seen", "over_by") if one.get(key)]
     begin = min(begins, default=0)
     end = max([*lasts, *begins, begin + SECOND])
     # What has no end is drawn to the edge, so the edge is not where it was seen last.
@@ -77,7 +77,7 @@ def _bars(payloads: Sequence[Payload], edge: int) -> list[Bar]:
     free: list[int] = []
     bars = []
     for payload in sorted(payloads, key=lambda one: (_begin(one), one["trace_id"])):
-        begin, end = _begin(payload), recorded(payload["ended"])
+        begin, end = _begin(payload), recorded(payload["ended"] or payload.get("over_by"))
         end = edge if end is None else max(end, begin)
         lane = next((i for i, moment in enumerate(free) if moment <= begin), len(free))
         free[lane : lane + 1] = [end]

@@ -9,7 +9,7 @@ from wlcg_isolate.trace.query.rows import MAX_LINE, OWNERS
 from wlcg_isolate.trace.query.times import RECORDED
 
 #: Type in DuckDB and Spark of each kind.
-TYPES = {"text": "VARCHAR", "int": "BIGINT", "list": "VARCHAR[]", "each": "VARCHAR[]"}
+TYPES = {"text": "VARCHAR", "int": "BIGINT", "list": "VARCHAR[]", "part": "VARCHAR", "each": "VARCHAR[]"}
 
 #: Every column of a row, with its kind.
 ALL = (*((c.name, c.kind) for c in COLUMNS), *((name, kind) for name, kind, _ in DERIVED))
@@ -24,20 +24,22 @@ def _typed(column: Column, field: str) -> str:
         return f"CASE WHEN {kind} = 'VARCHAR' THEN {value}->>'$' END"
     if column.kind == "int":
         return f"CASE WHEN {kind} IN ('BIGINT', 'UBIGINT') THEN TRY_CAST({value}->>'$' AS BIGINT) END"
+    if column.kind == "part":
+        return f"CASE WHEN {kind} = 'OBJECT' THEN {_part(column.parts[0], value)} END"
     items = f"TRY_CAST({value} AS JSON[])"
     if column.kind == "list":
         texts = f"[x->>'$' FOR x IN {items} IF json_type(x) = 'VARCHAR']"
         return f"CASE WHEN {kind} = 'ARRAY' AND len({texts}) = json_array_length({value}) THEN {texts} END"
-    parts = [_part(spellings) for spellings in column.parts]
+    parts = [_part(spellings, "x") for spellings in column.parts]
     whole = " AND ".join(f"{part} IS NOT NULL" for part in parts)
     joined = " || '@' || ".join(parts)
 
     return f"CASE WHEN {kind} = 'ARRAY' THEN [{joined} FOR x IN {items} IF {whole}] END"
 
 
-def _part(spellings: tuple[str, ...]) -> str:
+def _part(spellings: tuple[str, ...], of: str) -> str:
     words = "('VARCHAR', 'BIGINT', 'UBIGINT')"
-    found = [f"CASE WHEN json_type(x, '$.{word}') IN {words} THEN x->>'$.{word}' END" for word in spellings]
+    found = [f"CASE WHEN json_type({of}, '$.{word}') IN {words} THEN {of}->>'$.{word}' END" for word in spellings]
 
     return f"coalesce({', '.join(found)})" if len(found) > 1 else found[0]
 
@@ -55,7 +57,7 @@ def _held() -> str:
     tests = []
     for column in COLUMNS:
         before = ""
-        for field in column.fields if column.kind != "each" else ():
+        for field in column.fields if column.whole else ():
             typed = _typed(column, field)
             tests.append(f"CASE WHEN {before}({typed}) IS NOT NULL THEN '\"{field}\":null' END")
             before += f"({typed}) IS NULL AND "

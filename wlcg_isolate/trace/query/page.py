@@ -26,6 +26,7 @@ h1 { font-size: 22px; margin: 0 0 4px } h2 { font-size: 17px; margin: 28px 0 8px
 svg { display: block; width: 100%; min-width: 900px; height: auto; font: 12px system-ui, sans-serif }
 .scroll { overflow-x: auto; border: 1px solid #ccc; border-radius: 6px; padding: 8px }
 .ended { fill: #1f6fb2 } .open { fill: #b8680b } .refused { fill: #b3261e }
+.running { fill: #1b7a43 } .lost { fill: #6a6f76 }
 .band { fill: #f4f6f8 } .grid { stroke: #d5d9dd } .tick { fill: #555 } .host { font-weight: 600; fill: #1a1a1a }
 .name { fill: #fff; pointer-events: none } .beside { fill: #1a1a1a }
 a:focus rect, a:hover rect, a:focus path, a:hover path { stroke: #000; stroke-width: 2 }
@@ -37,6 +38,7 @@ tr:target { background: #fff3c4 }
 .key span { display: inline-block; width: 14px; height: 14px; border-radius: 3px }
 .key span { margin: 0 6px 0 18px; vertical-align: -2px }
 .k-ended { background: #1f6fb2 } .k-open { background: #b8680b } .k-refused { background: #b3261e }
+.k-running { background: #1b7a43 } .k-lost { background: #6a6f76 }
 """
 
 _COLUMNS = (
@@ -48,7 +50,16 @@ _COLUMNS = (
 #: What may take more than one line.
 _LONG = ("host.name", "user.name", "wlcg.job.id", "wlcg.image.resolved_path", "trace_id")
 
-_STATES = {"ended": "ended", "open": "no record of its end", "refused": "refused"}
+_STATES = {
+    "ended": "ended",
+    "running": "running",
+    "lost": "lost",
+    "open": "no record of its end",
+    "refused": "refused",
+}
+
+#: How bars are drawn whose end is not recorded: not told by colour alone.
+_EDGES = {"open": 'stroke="#5c3300" stroke-dasharray="5 3"', "lost": 'stroke="#1a1a1a" stroke-dasharray="2 3"'}
 
 
 def page(payloads: Sequence[Payload]) -> str:
@@ -60,7 +71,8 @@ def page(payloads: Sequence[Payload]) -> str:
     count = (
         f"{len(payloads)} payload{'s' * (len(payloads) != 1)} on {len(drawn.hosts)} node{'s' * (len(drawn.hosts) != 1)}"
     )
-    key = "".join(f'<span class="k-{state}"></span>{text}' for state, text in _STATES.items())
+    states = {one["state"] for one in payloads}
+    key = "".join(f'<span class="k-{state}"></span>{text}' for state, text in _STATES.items() if state in states)
     parts = [
         "<!DOCTYPE html>",
         '<html lang="en"><head><meta charset="utf-8">',
@@ -125,13 +137,13 @@ def _bar(drawn: Picture, bar: Bar, number: int, top: int) -> str:
     one, x = bar.payload, _at(drawn, bar.begin)
     wide = max(_at(drawn, bar.end) - x, 3)
     name = str(one["wlcg.job.id"] or one["trace_id"])
-    told = f"{name}: {_STATES[one['state']]}; {_time(one['started'])} to {_time(one['ended'])}; {_who(one)}"
+    told = f"{name}: {_state(one)}; {_time(one['started'])} to {_time(one['ended'])}; {_who(one)}"
     shape = f'<rect class="{one["state"]}" x="{x}" y="{top}" width="{wide:.1f}" height="{_LANE - 4}" rx="3"/>'
     if one["state"] == "refused":
         # Not by colour alone: a refusal takes no time, and is a rhomb.
         shape = f'<path class="refused" d="M{x} {top} l7 9 l-7 9 l-7 -9 z"/>'
-    elif one["state"] == "open":
-        shape = shape.replace("/>", ' stroke="#5c3300" stroke-dasharray="5 3"/>')
+    elif one["state"] in _EDGES:
+        shape = shape.replace("/>", f" {_EDGES[one['state']]}/>")
     inside = one["state"] != "refused" and wide > 7.5 * min(len(name), 14) + 8
     label = f'<text class="name" x="{x + 5}" y="{top + 13}">{_short(name, 14)}</text>' if inside else ""
 
@@ -148,8 +160,14 @@ def _who(payload: Payload) -> str:
     return str(payload["user.name"] or payload["wlcg.token.sub"] or payload["user.hash"] or "unknown user")
 
 
+def _state(payload: Payload) -> str:
+    by = payload.get("state_by")
+
+    return _STATES[payload["state"]] + (f", by {by}" if by else "")
+
+
 def _table_row(number: int, payload: Payload) -> str:
-    cells = {**payload, "user.name": _who(payload), "state": _STATES[payload["state"]]}
+    cells = {**payload, "user.name": _who(payload), "state": _state(payload)}
     cells["started"], cells["ended"] = _time(payload["started"]), _time(payload["ended"])
 
     return f'<tr id="p{number}">' + "".join(_cell(key, cells[key]) for key, _ in _COLUMNS) + "</tr>"

@@ -13,6 +13,10 @@ from wlcg_isolate.trace.query.times import shown
 
 Payload = dict[str, Any]
 
+#: What is known of a payload's end: a record of it; that it was never started; that it is alive; that nobody can
+#: record its end any more; or nothing.
+STATES = ("ended", "refused", "running", "lost", "open")
+
 #: What all records of a payload must agree on.
 _STEADY = (
     "host_name",
@@ -27,7 +31,7 @@ _STEADY = (
 #: Columns that an answer needs; ``extra`` only where whole records are shown.
 NEEDED = (*dict.fromkeys([*(c.name for c in COLUMNS), "time", "payload_id", "day", "site"]),)
 
-_NAMES = {c.name: (c.name if c.kind == "each" else c.fields[0]) for c in FACTS if c.shown}
+_NAMES = {c.name: c.key for c in FACTS if c.shown}
 
 
 def payloads_of(rows: Iterable[Row], *, whole: bool = False) -> list[Payload]:
@@ -44,7 +48,14 @@ def payloads_of(rows: Iterable[Row], *, whole: bool = False) -> list[Payload]:
         groups.setdefault(row["payload_id"], {})[row["event_id"]] = row
     found = [_payload(sorted(group.values(), key=_order), whole=whole) for group in groups.values()]
 
-    return sorted(found, key=lambda p: (p["started"] or p["events"][0]["time"], p["trace_id"]))
+    return sorted(found, key=in_order)
+
+
+def in_order(payload: Payload) -> tuple[str, str]:
+    """
+    Order payloads by their start.
+    """
+    return payload["started"] or payload["events"][0]["time"], payload["trace_id"]
 
 
 def _order(row: Row) -> tuple[int, int, str]:
@@ -70,6 +81,8 @@ def _payload(rows: list[Row], *, whole: bool) -> Payload:
     payload["conflicts"] = sorted(
         _NAMES[name] for name in _STEADY if len({row[name] for row in rows if row[name] is not None}) > 1
     )
+    # One that came later, or was put there: neither may hide that the other is there.
+    payload["conflicts"] += ["ended"] if len(set(ended)) > 1 else []
     if whole:
         payload["records"] = [record_of(row) for row in rows]
 
@@ -84,7 +97,7 @@ def record_of(row: Row) -> dict[str, Any]:
     for column in COLUMNS:
         value = row[column.name]
         # One without its own identity was given the digest of its line.
-        if column.kind != "each" and value is not None and not any(field in record for field in column.fields):
+        if column.whole and value is not None and not any(field in record for field in column.fields):
             record[column.fields[0]] = value
 
     return record
@@ -105,19 +118,23 @@ def schema() -> dict[str, Any]:
     event = {"type": "object", "required": ["time", "action"], "properties": {"time": text, "action": text}}
     own: dict[str, Any] = {
         "trace_id": {**text, "description": "The payload's identity."},
-        "state": {"enum": ["ended", "open", "refused"], "description": "What the records say of its end."},
+        "state": {"enum": list(STATES), "description": "What is known of its end."},
         "started": {**maybe, "description": "When its first instruction was allowed."},
         "ended": {**maybe, "description": "When it was over, or refused."},
         "last_seen": {**text, "description": "The time of its last record."},
         "site": {**text, "description": "The site."},
     }
-    facts = {key: {**kinds[c.kind], "description": c.meaning.capitalize() + "."} for key, c in KEYS.items()}
+    facts = {
+        key: {**kinds[c.kind], "description": f"{c.meaning[:1].upper()}{c.meaning[1:]}."} for key, c in KEYS.items()
+    }
     tail: dict[str, Any] = {
         "events": {"type": "array", "items": event, "description": "Its records in order."},
         "conflicts": {"type": "array", "items": text, "description": "Fields on which its records do not agree."},
     }
     more: dict[str, Any] = {
         "records": {"type": "array", "items": {"type": "object"}, "description": "Its records, with --full."},
+        "state_by": {**text, "description": "What shows that it runs or was lost."},
+        "over_by": {**text, "description": "When that showed that it was over, if it was lost."},
         "found_by": {**text, "description": "What led from a living process to it, with --alive."},
     }
 

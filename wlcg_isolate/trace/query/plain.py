@@ -6,12 +6,12 @@ Two looks at each file: which payloads are meant, and then their records.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Optional
 
 from wlcg_isolate.errors import Problem, TraceError
 from wlcg_isolate.trace.query.columns import FINAL_EVENTS
-from wlcg_isolate.trace.query.conditions import holds
+from wlcg_isolate.trace.query.conditions import Condition, holds
 from wlcg_isolate.trace.query.files import Files, within
 from wlcg_isolate.trace.query.question import Question
 from wlcg_isolate.trace.query.rows import Row, rows_of
@@ -42,6 +42,17 @@ class Plain:
         scope = question.scope(whole=True)
 
         return [row for row in self._rows(question, []) if row["payload_id"] in picked and holds(scope, row)]
+
+    def rows(
+        self, condition: Condition, columns: Sequence[str], bounds: tuple[Optional[int], Optional[int]]
+    ) -> list[Row]:
+        """
+        Return some columns of all records for which a condition holds.
+        """
+        files = within(self._files, *bounds).lines
+        rows = (row for file in files for row in rows_of(file, []) if holds(condition, row))
+
+        return [{name: row[name] for name in columns} for row in rows]
 
     def seen(self, question: Question, column: str) -> list[tuple[Any, int, int, int, int]]:
         """

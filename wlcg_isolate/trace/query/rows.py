@@ -108,7 +108,7 @@ def _value(column: Column, record: dict[str, Any], held: set[str]) -> Any:
     for field in column.fields:
         value = _typed(column, record.get(field))
         if value is not None:
-            if column.kind != "each":
+            if column.whole:
                 held.add(field)
             return value
 
@@ -121,6 +121,8 @@ def _typed(column: Column, value: Any) -> Union[str, int, list[str], None]:
     if column.kind == "int":
         whole = isinstance(value, int) and not isinstance(value, bool) and -_INT64 <= value < _INT64
         return value if whole else None
+    if column.kind == "part":
+        return _joined(column, value)
     if not isinstance(value, list):
         return None
     if column.kind == "list":

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Optional
 
 from wlcg_isolate.errors import Problem, TraceError
 from wlcg_isolate.trace.query.asking import records
+from wlcg_isolate.trace.query.conditions import Condition
 from wlcg_isolate.trace.query.files import Files, by_user, within
 from wlcg_isolate.trace.query.layout import ALL
 from wlcg_isolate.trace.query.question import Question
 from wlcg_isolate.trace.query.rows import Row
-from wlcg_isolate.trace.query.statement import Statement, marked, seen
+from wlcg_isolate.trace.query.statement import Statement, marked, rows_with, seen
 
-_TYPES = {"text": "STRING", "int": "BIGINT", "list": "ARRAY<STRING>", "each": "ARRAY<STRING>"}
+_TYPES = {"text": "STRING", "int": "BIGINT", "list": "ARRAY<STRING>", "part": "STRING", "each": "ARRAY<STRING>"}
 
 #: What is read of each file; a column that one lacks is NULL.
 SCHEMA = ", ".join(f"{name} {_TYPES[kind]}" for name, kind in ALL)
@@ -72,6 +73,14 @@ class Spark:
         Return the records of all payloads that a question means.
         """
         return records(self._run, question, whole=whole)
+
+    def rows(
+        self, condition: Condition, columns: Sequence[str], bounds: tuple[Optional[int], Optional[int]]
+    ) -> list[Row]:
+        """
+        Return some columns of all records for which a condition holds.
+        """
+        return [dict(zip(columns, values)) for values in self._run(rows_with(condition, columns), bounds, False)]
 
     def seen(self, question: Question, column: str) -> list[tuple[Any, int, int, int, int]]:
         """

@@ -4,8 +4,8 @@ Write a question as SQL for DuckDB and Spark.
 The table `records` has the columns of `columns.py`.  Values are parameters,
 never text.  ``{p0}`` stands for one until an engine puts its own mark there.
 
-Two steps: which payloads are meant, from a few columns of many records; then
-all columns of their few records, of which node and time are known by then.
+First which payloads are meant, from a few columns of many records; then the
+columns of their few records, of which node and time are known by then.
 """
 
 from __future__ import annotations
@@ -19,8 +19,14 @@ from wlcg_isolate.trace.query.question import Question
 
 Statement = tuple[str, dict[str, Any]]
 
-#: More payloads than this are joined, not named.
-MANY = 5000
+#: So many values of a column are looked for one by one.
+_FEW = 8
+
+#: Rows of more nodes or users than this lie everywhere.
+_PLACES = 500
+
+#: The columns of `Hit`.
+_COLUMNS = "payload_id, min(host_name), min(owner), min(time), max(time)"
 
 
 class Hit(NamedTuple):
@@ -42,28 +48,51 @@ def hits_of(question: Question) -> Statement:
     """
     parameters = Parameters()
     scope = question.scope()
-    columns = "payload_id, min(host_name), min(owner), min(time), max(time)"
     parts = [f"({_hit(part, scope, parameters)})" for part in question.wanted()]
     if not parts:
         life = _life(question, parameters)
-        text = f"SELECT {columns} FROM records WHERE {sql(scope, parameters)} GROUP BY payload_id{life}"
+        text = f"SELECT {_COLUMNS} FROM records WHERE {sql(scope, parameters)} GROUP BY payload_id{life}"
         return text, parameters.values
     names = "payload_id, host_name, owner, time"
     steps = [f"hit{i} AS (SELECT DISTINCT {names} FROM {part} AS found)" for i, part in enumerate(parts)]
     inside = " AND ".join(f"payload_id IN (SELECT payload_id FROM hit{i})" for i in range(1, len(parts)))
     text = (
-        f"WITH {', '.join(steps)} SELECT {columns} FROM hit0 {f'WHERE {inside} ' if inside else ''}GROUP BY payload_id"
+        f"WITH {', '.join(steps)} SELECT {_COLUMNS} FROM hit0 {f'WHERE {inside} ' if inside else ''}GROUP BY payload_id"
+    )
+
+    return text, parameters.values
+
+
+def lives_of(question: Question, hits: Sequence[Hit], *, owners: bool) -> Statement:
+    """
+    Select of payloads that were found those that were there at the time, with
+    the first and the last moment of their records up to its end.
+    """
+    parameters = Parameters()
+    text, values = hits_of(question)
+    meant = text.format(**{name: parameters.add(value) for name, value in values.items()})
+    scope = sql(All([question.scope(), *_place(hits, owners=owners)]), parameters)
+    text = (
+        f"SELECT payload_id, min(time), max(time) FROM records WHERE {scope} AND payload_id IN "
+        f"(SELECT payload_id FROM ({meant}) AS meant) GROUP BY payload_id{_life(question, parameters)}"
     )
 
     return text, parameters.values
 
 
 def _hit(part: Condition, scope: Condition, parameters: Parameters) -> str:
-    # Each way on its own: over one column, statistics of row groups leave most of them out.
-    ways = part.parts if isinstance(part, AnyOf) else (part,)
+    # Each way and value on its own: an equation is what statistics and Bloom filters of row groups are asked for.
+    ways = [one for way in (part.parts if isinstance(part, AnyOf) else (part,)) for one in _single(way)]
     names = "payload_id, host_name, owner, time"
 
     return " UNION ALL ".join(f"SELECT {names} FROM records WHERE {sql(All([way, scope]), parameters)}" for way in ways)
+
+
+def _single(way: Condition) -> Sequence[Condition]:
+    if isinstance(way, Is) and len(way.values) <= _FEW:
+        return [Is(way.column, (value,)) for value in way.values]
+
+    return [way]
 
 
 def _life(question: Question, parameters: Parameters) -> str:
@@ -85,7 +114,7 @@ def _life(question: Question, parameters: Parameters) -> str:
     return f" HAVING {' AND '.join(parts)}"
 
 
-def records_of(hits: Sequence[Hit], columns: Sequence[str], reach: int, *, owners: bool) -> Statement:
+def records_of(hits: Sequence[Hit], columns: Sequence[str], when: tuple[int, int], *, owners: bool) -> Statement:
     """
     Select the records of payloads.
 
@@ -94,31 +123,33 @@ def records_of(hits: Sequence[Hit], columns: Sequence[str], reach: int, *, owner
 
         columns: What of each record.
 
-        reach: How long before and after a hit other records are looked for.
+        when: From which to which moment.
 
         owners: Whether the records are ordered by their users.
     """
     parameters = Parameters()
     parts: list[Condition] = [Is("event_action", PAYLOAD_EVENTS), *_place(hits, owners=owners)]
-    first, last = span(hits, reach)
-    parts += [AtLeast("time", first), AtMost("time", last), Is("payload_id", [hit.payload_id for hit in hits])]
+    parts += [AtLeast("time", when[0]), AtMost("time", when[1]), Is("payload_id", [hit.payload_id for hit in hits])]
 
     return f"SELECT {', '.join(columns)} FROM records WHERE {sql(All(parts), parameters)}", parameters.values
 
 
 def _place(hits: Sequence[Hit], *, owners: bool) -> list[Condition]:
-    if owners:
-        # A record that names nobody has no owner.
-        return [Is("owner", sorted({"", *(hit.owner for hit in hits)}))]
+    # A record that names nobody has no owner.
+    names = {"", *(hit.owner for hit in hits)} if owners else {hit.host_name for hit in hits}
+    if len(names) > _PLACES or (not owners and not all(names)):
+        return []
 
-    return [Is("host_name", sorted({hit.host_name for hit in hits}))] if all(hit.host_name for hit in hits) else []
+    return [Is("owner" if owners else "host_name", sorted(names))]
 
 
-def span(hits: Sequence[Hit], reach: int) -> tuple[int, int]:
+def rows_with(condition: Condition, columns: Sequence[str]) -> Statement:
     """
-    Return the first and the last moment of records of payloads.
+    Select some columns of the records for which a condition holds.
     """
-    return min(hit.first for hit in hits) - reach, max(hit.last for hit in hits) + reach
+    parameters = Parameters()
+
+    return f"SELECT {', '.join(columns)} FROM records WHERE {sql(condition, parameters)}", parameters.values
 
 
 def seen(question: Question, column: str) -> Statement:

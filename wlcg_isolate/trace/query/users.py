@@ -8,10 +8,10 @@ here that is only called.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from importlib import import_module
-from typing import Any, Optional
+from typing import Optional
 
-from wlcg_isolate.errors import Problem, TraceError
+from wlcg_isolate.trace.dn import format_dn, parse_dn, slash_dn, user_part
+from wlcg_isolate.trace.protect import hash_of
 from wlcg_isolate.trace.query.question import User
 
 
@@ -35,51 +35,21 @@ def user_of(
         keys: The site's keys under which records may hold a hash.
 
         hashes: Hashes that are known already.
-
-    Raises:
-        TraceError: This version makes no hashes.
     """
     names = [] if dn is None else list(dict.fromkeys(_spellings(dn)))
     texts = [*names, *([f"{iss}#{sub}"] if iss is not None and sub is not None else [])]
-    known = [*hashes, *(_hash(text, key) for key in keys for text in texts)]
+    known = [*hashes, *(hash_of(text, key) for key in keys for text in texts)]
 
     return User(names=tuple(names), hashes=tuple(dict.fromkeys(known)), issuer=iss, subject=sub)
 
 
 def _spellings(dn: str) -> Iterator[str]:
     yield dn
-    names = _module("dn")
-    if names is None:
-        return
     try:
-        name = names.parse_dn(dn)
+        name = parse_dn(dn)
     except ValueError:
-        # It may be recorded just so.
+        # It is recorded just so, too.
         return
-    for one in (name, names.user_part(name)):
-        yield names.format_dn(one)
-        yield names.slash_dn(one)
-
-
-def _hash(text: str, key: bytes) -> str:
-    protect = _module("protect")
-    if protect is None:
-        problem = Problem(
-            kind="trace-unreadable",
-            message="this version makes no hashes of users",
-            origin="--user-key",
-            advice="name the user by --user-hash",
-        )
-        raise TraceError([problem])
-
-    return str(protect.hash_of(text, key))
-
-
-def _module(name: str) -> Any:
-    """
-    Load what records are made with, where this version has it.
-    """
-    try:
-        return import_module(f"wlcg_isolate.trace.{name}")
-    except ImportError:
-        return None
+    for one in (name, user_part(name)):
+        yield format_dn(one)
+        yield slash_dn(one)
