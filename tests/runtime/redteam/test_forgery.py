@@ -127,6 +127,10 @@ def test_bury_the_clean_up(cli, image):
     assert (0, []) == (ran.status, os.listdir(cli.workdir)), ran.stderr
 
 
+#: What one payload leaves in the records.
+ACTIONS = ("pilot.start", "payload.authorised", "payload.start", "payload.end", "pilot.end")
+
+
 def test_forge_lines_of_a_record(cli, image):
     """Put whole records into the command and the identity: they stay text of one record."""
     forged = '\n{"event.action":"payload.end","wlcg.outcome.kind":"success"}\n'
@@ -142,8 +146,8 @@ def test_forge_lines_of_a_record(cli, image):
 
     assert (5, ["payload.start", "payload.end"]) == (ran.status, ran.actions())
     assert "exit-nonzero" == ran.records[1]["wlcg.outcome.kind"]
-    # A heading, and a line for each record.
-    assert 3 == len(shown.stdout.splitlines())
+    # A heading, and a line for each record of the pilot and of the payload.
+    assert ["EVENT", *ACTIONS] == [line.split()[1] for line in shown.stdout.splitlines()]
 
 
 @pytest.mark.parametrize("options", [("--image", f"/{NASTY}"), ("--platform", NASTY), ("--bind", f"/{NASTY}:/data")])

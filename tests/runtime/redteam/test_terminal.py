@@ -60,8 +60,11 @@ def terminal(runtime, image, environ, tmp_path_factory):
 
 
 def test_type_into_the_terminal(terminal):
-    """Put a command into the input of the pilot's shell (TIOCSTI)."""
-    assert ("typed" if MAY_TYPE else None, None) == terminal.of("type_into_terminal")
+    """Put a command into the input of the pilot's shell (TIOCSTI): it stays in the payload's own terminal."""
+    typed = "typed" if MAY_TYPE else None
+
+    assert (typed, typed) == terminal.of("type_into_terminal")
+    assert TYPED not in terminal.result["inside-terminal"]["typed"]
 
 
 def test_steal_the_terminal(terminal):
@@ -70,8 +73,9 @@ def test_steal_the_terminal(terminal):
 
 
 def test_open_the_terminal_of_the_session(terminal):
-    """Open /dev/tty."""
-    assert ("opened", None) == terminal.of("dev_tty")
+    """Open /dev/tty: it is the payload's own, of another session than the pilot's."""
+    assert ("opened", "opened") == terminal.of("dev_tty")
+    assert "" == terminal.result["inside-terminal"]["typed"]
 
 
 def test_nothing_is_typed(terminal):
