@@ -386,6 +386,29 @@ def test_missing_token_is_no_crash(bulk, tmp_path):
         open_receiver(f"{address}?token_file={tmp_path}/none").send(records(1), 5)
 
 
+@pytest.mark.parametrize("content", [b"se cret-4711", b"secret-4711\nsecond", b"secret-4711\xff", b"", b"\n"], ids=repr)
+def test_what_is_no_token_is_shown_nowhere(bulk, journal, tmp_path, content, capfd):
+    """A file that holds no token is a fault of the receiver, and nothing of it is shown."""
+    (tmp_path / "token").write_bytes(content)
+    kind, address = bulk()
+    (status,) = ship(str(journal(2).parent), {"es": f"{address}?token_file={tmp_path}/token"}, 0.5)
+
+    assert (f"{tmp_path}/token holds no token", 0) == (status.fault.partition(": ")[2], len(kind.seen))
+    assert ("", "") == capfd.readouterr()
+
+
+def test_courier_outlives_what_nobody_foresaw(journal):
+    """An error of a protocol's library is a fault that is told, and not the end of sending."""
+    file = journal(2)
+    dispatch = Dispatch(str(file.parent), {"log": "syslog+tcp://log..example.org:601"})
+    dispatch.wrote(str(file), file.stat().st_size)
+    with pytest.raises(TraceError, match=r"has not taken the record: failed with UnicodeError"):
+        dispatch.require(["log"], str(file), file.stat().st_size, 0.5)
+    with pytest.raises(TraceError, match=r"has not taken the record: failed with UnicodeError"):
+        dispatch.require(["log"], str(file), file.stat().st_size, 0.5)
+    dispatch.close()
+
+
 def test_chirp(tmp_path, journal, monkeypatch):
     """An attribute is set for each kind of event; a failing program is a fault."""
     program = tmp_path / "condor_chirp"

@@ -184,7 +184,9 @@ class Courier:
                 self._send(pending[0][0])
             self._settle()
         except (ReceiverError, OSError) as e:
-            self._failed(e)
+            self._failed(str(e))
+        except Exception as e:  # noqa: BLE001 - of a protocol's library; without its thread nothing is ever sent
+            self._failed(f"failed with {type(e).__name__}")
 
         return True
 
@@ -275,7 +277,7 @@ class Courier:
         with self._changed:
             self._changed.notify_all()
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, reason: str) -> None:
         """
         Go back to what is certain, and try again later.
         """
@@ -284,10 +286,10 @@ class Courier:
         with self._changed:
             for file in back:
                 self._handed[file] = self._progress.read(file)
-            self._fault = str(error)
+            self._fault = reason
             self._not_before = time.monotonic() + self._pause
         self._pause = min(self._pause * 2, _LAST_PAUSE)
-        _events.emit("trace.not_sent", receiver=self.name, reason=str(error))
+        _events.emit("trace.not_sent", receiver=self.name, reason=reason)
 
 
 def whole_end(file: str) -> int:
