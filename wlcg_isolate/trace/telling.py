@@ -44,7 +44,8 @@ class Telling:
         self._threads: list[threading.Thread] = []
         self._journal = GuardedJournal(plan.trace_dirs, plan.policy)
         payload.tell_decisions(plan)
-        self._journal.write(payload.authorised(plan, self._who))
+        # On disk with the start, which the first instruction waits for; the kernel has it before anything is started.
+        self._journal.write(payload.authorised(plan, self._who), sync=False)
 
     def started(self, process: Ready) -> None:
         """
