@@ -397,6 +397,30 @@ def test_what_is_no_token_is_shown_nowhere(bulk, journal, tmp_path, content, cap
     assert ("", "") == capfd.readouterr()
 
 
+@pytest.mark.parametrize("harm", ["removed", "emptied", "linked"])
+def test_file_that_is_taken_away(bulk, journal, harm):
+    """A file that is harmed before it was sent keeps back no other one, and does not count as delivered."""
+    kind, address = bulk()
+    first = journal(2)
+    second = first.with_name("b.jsonl")
+    second.write_bytes(b"".join(line + b"\n" for line in records(3, 10)))
+    dispatch = Dispatch(str(first.parent), {"es": address})
+    size = first.stat().st_size
+    first.rename(first.with_name("hidden"))
+    if harm == "emptied":
+        first.write_text("")
+    elif harm == "linked":
+        first.symlink_to("hidden")
+    dispatch.wrote(str(first), size)
+    dispatch.wrote(str(second), second.stat().st_size)
+    dispatch.require(["es"], str(second), second.stat().st_size, 5)
+    with pytest.raises(TraceError, match=r"has not taken the record"):
+        dispatch.require(["es"], str(first), size, 0.3)
+    dispatch.close()
+
+    assert {"id-10", "id-11", "id-12"} == set(kind.documents)
+
+
 def test_courier_outlives_what_nobody_foresaw(journal):
     """An error of a protocol's library is a fault that is told, and not the end of sending."""
     file = journal(2)

@@ -5,7 +5,6 @@ Where records, policy, journal, receivers and starts meet.
 from __future__ import annotations
 
 import json
-import os
 import resource
 import signal
 import stat

@@ -94,3 +94,14 @@ class Progress:
 
     def _path(self, file: str) -> str:
         return os.path.join(self._place, f"{os.path.basename(file)}@{self._receiver}")
+
+
+def forget(directory: str, name: str) -> None:
+    """
+    Remove what is noted of a file that is gone.
+    """
+    place = os.path.join(directory, DIRECTORY)
+    with contextlib.suppress(OSError):
+        for noted in os.listdir(place):
+            if noted.startswith(f"{name}@"):
+                os.unlink(os.path.join(place, noted))
