@@ -189,3 +189,32 @@ def test_many_threads_of_one_pilot(request_for, policy, tmp_path, bulk, count):
     assert ["success"] * count == [outcome.kind for outcome in outcomes]
     assert identities(tmp_path / "trace") == list(kind.documents)
     assert 0 == verify(str(tmp_path / "trace")).status
+
+
+def test_from_keys_to_revealed_user(cli, image, site, tmp_path):
+    """The keys and lines of one command seal users and files; its private key opens and verifies both."""
+    user = "CN=Zebediah Quux,DC=canary,DC=example"
+
+    def trace(*words):
+        argv = [*cli.program, "trace", *map(str, words)]
+        return subprocess.run(argv, env=cli.environ, capture_output=True, text=True, check=False, timeout=60)
+
+    made, again = (trace("keygen", tmp_path / "keys") for _ in range(2))
+    policy = site(*made.stdout.splitlines()[1:])
+    ran = cli.run("--site", policy, "--image", image("tiny"), "--user-dn", user)
+    key = tmp_path / "keys" / "private.pem"
+    revealed = trace("reveal", cli.trace_dir, "--key", key, "--reason", "a test", "--audit-dir", tmp_path / "audit")
+    verified = trace("verify", cli.trace_dir, "--key", key)
+    words = ("find", "--trace-dir", cli.trace_dir, "--user-dn", user, "--user-key", tmp_path / "keys" / "hash.key")
+    found = json.loads(trace(*words, "--json").stdout)
+
+    assert [0, 1, 0, 0, 0] == [made.returncode, again.returncode, ran.status, revealed.returncode, verified.returncode]
+    assert "private.pem, seal.pem, hash.key is there already" in again.stderr
+    assert {"private.pem": 0o600, "seal.pem": 0o644, "hash.key": 0o600} == {
+        file.name: stat.S_IMODE(file.stat().st_mode) for file in (tmp_path / "keys").iterdir()
+    }
+    assert user in revealed.stdout
+    assert "keyed digests, checked" in verified.stdout
+    assert [ran.records[0]["container.id"]] == [payload["trace_id"] for payload in found]
+    left = [file for file in (*cli.trace_dir.iterdir(), policy) if b"Zebediah" in file.read_bytes()]
+    assert [] == left

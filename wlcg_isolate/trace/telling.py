@@ -84,7 +84,8 @@ class Telling:
         for thread in self._threads:
             thread.join()
         if self._process is not None:
-            self._journal.write_after(payload.ended(self._plan, self._process, outcome, self._who))
+            channels = self._plan.policy.trace_required
+            self._journal.write_after(payload.ended(self._plan, self._process, outcome, self._who, channels=channels))
 
         return self._journal.told(outcome)
 
