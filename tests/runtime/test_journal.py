@@ -115,7 +115,7 @@ def test_disk_that_fills_up_meanwhile(request_for, policy, tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def fill(_):
-        (file,) = (tmp_path / "trace").iterdir()
+        (file,) = (tmp_path / "trace").glob("*.jsonl")
         resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size, hard))
 
     try:
