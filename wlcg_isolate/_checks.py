@@ -173,6 +173,20 @@ def trace_dirs(
     return tuple(usable), [] if usable else problems
 
 
+def undelivered(required: Iterable[str]) -> Problem:
+    """
+    Say why a pilot cannot start a payload itself where a receiver must have
+    the record of the start before it.
+    """
+    return Problem(
+        kind="trace-undelivered",
+        message=f"{', '.join(required)} must have the record of a start, which nobody sends for a pilot that starts "
+        "a payload itself",
+        origin="trace.required",
+        advice="use wlcg-isolate run, or launch_plan from Python",
+    )
+
+
 def registry_problems(
     policy: Policy, facts: HostFacts, runtime: Runtime, binds: tuple[BindDecision, ...]
 ) -> Iterator[Problem]:

@@ -191,9 +191,10 @@ class Plan:
         shell that is given it) may read them.
 
         Raises:
-            PlanError: As for `argv`.
+            PlanError: As for `argv`, or policy requires a receiver
+                (``trace.required``), which only `launch_plan` waits for.
         """
-        self._must_render()
+        self._must_record()
 
         return _supervisor.shell_line(self)
 
@@ -206,9 +207,9 @@ class Plan:
         What it leaves, `outcome_of` turns into the outcome.
 
         Raises:
-            PlanError: As for `argv`.
+            PlanError: As for `shell`.
         """
-        self._must_render()
+        self._must_record()
 
         return _supervisor.supervised(self)
 
@@ -229,13 +230,18 @@ class Plan:
         Return the plan in plain types, in the shape that ``plan --json`` has.
 
         Raises:
-            PlanError: As for `argv`.
+            PlanError: As for `shell`.
         """
         return _render.as_dict(self)
 
     def _must_render(self) -> None:
         if self.unrenderable:
             raise PlanError(self.unrenderable)
+
+    def _must_record(self) -> None:
+        self._must_render()
+        if self.policy.trace_required:
+            raise PlanError([_checks.undelivered(self.policy.trace_required)])
 
 
 def scratch_name(trace_id: str) -> str:

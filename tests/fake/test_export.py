@@ -386,6 +386,53 @@ def test_missing_token_is_no_crash(bulk, tmp_path):
         open_receiver(f"{address}?token_file={tmp_path}/none").send(records(1), 5)
 
 
+@pytest.mark.parametrize("content", [b"se cret-4711", b"secret-4711\nsecond", b"secret-4711\xff", b"", b"\n"], ids=repr)
+def test_what_is_no_token_is_shown_nowhere(bulk, journal, tmp_path, content, capfd):
+    """A file that holds no token is a fault of the receiver, and nothing of it is shown."""
+    (tmp_path / "token").write_bytes(content)
+    kind, address = bulk()
+    (status,) = ship(str(journal(2).parent), {"es": f"{address}?token_file={tmp_path}/token"}, 0.5)
+
+    assert (f"{tmp_path}/token holds no token", 0) == (status.fault.partition(": ")[2], len(kind.seen))
+    assert ("", "") == capfd.readouterr()
+
+
+@pytest.mark.parametrize("harm", ["removed", "emptied", "linked"])
+def test_file_that_is_taken_away(bulk, journal, harm):
+    """A file that is harmed before it was sent keeps back no other one, and does not count as delivered."""
+    kind, address = bulk()
+    first = journal(2)
+    second = first.with_name("b.jsonl")
+    second.write_bytes(b"".join(line + b"\n" for line in records(3, 10)))
+    dispatch = Dispatch(str(first.parent), {"es": address})
+    size = first.stat().st_size
+    first.rename(first.with_name("hidden"))
+    if harm == "emptied":
+        first.write_text("")
+    elif harm == "linked":
+        first.symlink_to("hidden")
+    dispatch.wrote(str(first), size)
+    dispatch.wrote(str(second), second.stat().st_size)
+    dispatch.require(["es"], str(second), second.stat().st_size, 5)
+    with pytest.raises(TraceError, match=r"has not taken the record"):
+        dispatch.require(["es"], str(first), size, 0.3)
+    dispatch.close()
+
+    assert {"id-10", "id-11", "id-12"} == set(kind.documents)
+
+
+def test_courier_outlives_what_nobody_foresaw(journal):
+    """An error of a protocol's library is a fault that is told, and not the end of sending."""
+    file = journal(2)
+    dispatch = Dispatch(str(file.parent), {"log": "syslog+tcp://log..example.org:601"})
+    dispatch.wrote(str(file), file.stat().st_size)
+    with pytest.raises(TraceError, match=r"has not taken the record: failed with UnicodeError"):
+        dispatch.require(["log"], str(file), file.stat().st_size, 0.5)
+    with pytest.raises(TraceError, match=r"has not taken the record: failed with UnicodeError"):
+        dispatch.require(["log"], str(file), file.stat().st_size, 0.5)
+    dispatch.close()
+
+
 def test_chirp(tmp_path, journal, monkeypatch):
     """An attribute is set for each kind of event; a failing program is a fault."""
     program = tmp_path / "condor_chirp"

@@ -31,8 +31,8 @@ from wlcg_isolate.trace import Journal
 
 write = Journal.write
 
-def told(journal, record):
-    write(journal, record)
+def told(journal, record, **more):
+    write(journal, record, **more)
     os.write(1, record.event_id.encode() + b"\\n")
 
 Journal.write = told

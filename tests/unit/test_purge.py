@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import time
 
 import pytest
 
@@ -12,6 +13,7 @@ from wlcg_isolate import TraceError, TraceRecord
 from wlcg_isolate.cli import main
 from wlcg_isolate.policy.journal import JournalSettings
 from wlcg_isolate.trace import Journal
+from wlcg_isolate.trace.export.progress import Progress
 from wlcg_isolate.trace.purge import purge, retention_warning
 from wlcg_isolate.trace.verify import verify
 
@@ -169,3 +171,33 @@ def test_command_refuses(words, status, capsys):
 
     assert status == found
     assert "" != capsys.readouterr().err
+
+
+def test_unsent_files_stay(tmp_path):
+    """What a receiver has not taken stays; when it goes, what was noted of it goes, too."""
+    one, other = [write(tmp_path) for _ in range(2)]
+    for receiver, name in (("a", one), ("b", one), ("a", other)):
+        Progress(str(tmp_path), receiver).write(name, (tmp_path / name).stat().st_size)
+    some = purge(str(tmp_path), days=1, now=later(2), receivers=("a", "b"))
+    noted = sorted(os.listdir(tmp_path / "sent"))
+    rest = purge(str(tmp_path), days=1, now=later(2))
+
+    assert [one] == [os.path.basename(file.file) for file in some.removed]
+    assert [(str(tmp_path / other), "not sent yet: b")] == list(some.kept)
+    assert [f"{other}@a"] == noted
+    assert other in [os.path.basename(file.file) for file in rest.removed]
+    assert [] == os.listdir(tmp_path / "sent")
+
+
+def test_command_asks_policy_for_receivers(tmp_path, capsys):
+    """The command keeps what the site's receivers have not taken, until it is told otherwise."""
+    (tmp_path / "site.toml").write_text('version = 1\n[trace]\nreceivers = { es = "http://127.0.0.1:1/_bulk" }\n')
+    name = write(tmp_path / "trace")
+    # Ages are counted in whole seconds.
+    time.sleep(1.1)
+    argv = ["trace", "purge", str(tmp_path / "trace"), "--days", "0", "--site", str(tmp_path / "site.toml")]
+
+    assert 1 == main(argv)
+    assert f"{name}: kept: not sent yet: es" in capsys.readouterr().out
+    assert 0 == main([*argv, "--unsent"])
+    assert name not in os.listdir(tmp_path / "trace")

@@ -12,6 +12,9 @@ from wlcg_isolate.cli.output import OutcomeFile, print_json, report_error
 from wlcg_isolate.errors import IsolateError
 from wlcg_isolate.remains import Start, outcome_of
 from wlcg_isolate.structure import read_request_json
+from wlcg_isolate.trace import close_journals
+from wlcg_isolate.trace.pilot import end_pilot
+from wlcg_isolate.trace.sending import flush
 
 _EPILOG = """\
 Exit status: 0 when the outcome is known, whatever it is; 1 otherwise.
@@ -45,5 +48,8 @@ def main(argv: Sequence[str]) -> int:
     if file is not None:
         file.write(outcome)
     print_json(outcome.to_dict())
+    end_pilot()
+    close_journals()
+    flush()
 
     return 0

@@ -82,9 +82,10 @@ def _main(argv: Sequence[str], signals: _Signals) -> int:
     # The process ends without what Python does at its end.
     end_pilot()
     close_journals()
-    flush()
+    # Whoever loses patience while receivers are waited for has the outcome.
     if file is not None:
         file.write(outcome)
+    flush()
     if not outcome.started:
         report(outcome.message)
 

@@ -16,6 +16,7 @@ from wlcg_isolate.outcome import NOT_STARTED_STATUS
 
 _COMMANDS = {
     "show": "show records in the order of their time",
+    "keygen": "make the keys that users and files are sealed and hashed with",
     "reveal": "open sealed identities, and record that",
     "verify": "tell what was altered or lost, and how much the rest proves",
     "ship": "send to receivers what they have not taken yet",

@@ -15,7 +15,8 @@ from wlcg_isolate.trace.purge import Purged, purge, retention_warning
 _EPILOG = """\
 exit status:
   0  what is old enough was removed
-  1  some of it was kept, because it does not verify or is still written
+  1  some of it was kept, because it does not verify, is still written, or
+     was not taken yet by a receiver that policy names
   2  the directory could not be read or written"""
 
 
@@ -25,15 +26,21 @@ def main(argv: Sequence[str]) -> int:
     """
     parser = parser_for("purge", _EPILOG)
     parser.add_argument("--days", metavar="N", type=int, help="age in days (default: policy's trace.retention_days)")
+    parser.add_argument("--site", metavar="FILE", help="the site's policy (default: as for run)")
     parser.add_argument("--altered", action="store_true", help="remove files that do not verify, too")
+    parser.add_argument("--unsent", action="store_true", help="remove what receivers have not taken, too")
     parser.add_argument("--dry-run", action="store_true", help="remove nothing")
     options = parser.parse_args(argv)
     if options.days is not None and options.days < 0:
         parser.error("--days must be 0 or more")
     try:
-        days = load_policy().trace_retention_days if options.days is None else options.days
+        policy = load_policy(site=options.site)
+        days = policy.trace_retention_days if options.days is None else options.days
         report(retention_warning(days))
-        done = purge(place_of(options), days=days, altered=options.altered, dry_run=options.dry_run)
+        receivers = () if options.unsent else tuple(policy.trace_receivers)
+        done = purge(
+            place_of(options), days=days, altered=options.altered, receivers=receivers, dry_run=options.dry_run
+        )
     except IsolateError as error:
         report_error(error)
         return 2

@@ -68,14 +68,16 @@ class TraceKeys(IsolationKeys):
 
         trace_on_write_error: What becomes of a payload whose records cannot be
             written: ``refuse`` does not start it, ``continue`` starts it and
-            warns in its outcome.
+            warns in its outcome.  The same goes for a receiver that cannot be
+            used.  Where ``trace.required`` names any, it is ``refuse``.
 
         trace_receivers: Where records go besides, as soon as they are on
             disk: a name and an address for each, such as
             ``syslog+tls://host:6514``.
 
         trace_required: Receivers that must have the record of a payload's
-            start before its first instruction.
+            start before its first instruction.  A pilot that starts payloads
+            itself (``Plan.supervised``, ``Plan.shell``) cannot, then.
 
         trace_deliver_seconds: How long a payload waits for them.
 

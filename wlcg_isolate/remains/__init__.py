@@ -52,8 +52,7 @@ def outcome_of(start: Union[Plan, Start], exit_code: Optional[int] = None) -> Ou
     with opened_for(start) as left:
         if left is None:
             outcome = left_nothing(start, exit_code)
-            write_records(start, None, outcome)
-            return outcome
+            return write_records(start, None, outcome)
         known = read(left, "outcome")
         if known is not None:
             return _outcome_from(known)
@@ -63,7 +62,7 @@ def outcome_of(start: Union[Plan, Start], exit_code: Optional[int] = None) -> Ou
         seen = see(left, exit_code)
         outcome = judge(start, seen)
         remove(start.scratch)
-        write_records(start, seen, outcome)
+        outcome = write_records(start, seen, outcome)
         write(left, "outcome", json.dumps(outcome.to_dict()))
     prune(start)
 

@@ -8,16 +8,16 @@ import datetime
 from collections.abc import Iterator, Mapping
 from typing import Any, Optional
 
-from wlcg_isolate import _events
 from wlcg_isolate._supervisor import VERIFIES
-from wlcg_isolate.errors import Problem, TraceError
+from wlcg_isolate.errors import Problem
 from wlcg_isolate.outcome import Outcome
 from wlcg_isolate.policy import Policy
 from wlcg_isolate.remains.left import Seen
 from wlcg_isolate.remains.start import Start
 from wlcg_isolate.trace import TraceRecord
 from wlcg_isolate.trace.describe import outcome_fields, reasons
-from wlcg_isolate.trace.pilot import common_fields, entity_id, open_journal, write
+from wlcg_isolate.trace.guard import GuardedJournal
+from wlcg_isolate.trace.pilot import common_fields, entity_id
 from wlcg_isolate.trace.record import timestamp_of
 
 #: What each record of a payload says of its beginning.
@@ -27,16 +27,18 @@ _IDENTITY = ("wlcg.vo", "wlcg.job", "wlcg.token", "wlcg.identity", "user.", "rel
 _ASKED = ("process.args_count", "wlcg.process.args_sha256", "process.working_directory")
 
 
-def write_records(start: Start, seen: Optional[Seen], outcome: Outcome) -> None:
+def write_records(start: Start, seen: Optional[Seen], outcome: Outcome) -> Outcome:
     """
-    Write the records; the outcome must not be lost with them.
+    Write the records, as the policy of the start wants it.
+
+    Returns:
+        The outcome, which must not be lost with them: with what was lost.
     """
-    try:
-        journal = open_journal(start.trace_dirs, Policy())
-        for one in _records(start, seen, outcome):
-            write(journal, one)
-    except TraceError as error:
-        _events.emit("trace.lost", trace_id=start.trace_id, reason=str(error))
+    journal = GuardedJournal(start.trace_dirs, start.policy, needed=False)
+    for one in _records(start, seen, outcome):
+        journal.write_after(one)
+
+    return journal.told(outcome)
 
 
 def _records(start: Start, seen: Optional[Seen], outcome: Outcome) -> Iterator[TraceRecord]:

@@ -14,8 +14,13 @@ from wlcg_isolate._values import as_mapping, as_tuple
 from wlcg_isolate.errors import HostError, Problem, RequestError
 from wlcg_isolate.launch import Ready
 from wlcg_isolate.plan import Plan
+from wlcg_isolate.policy import Policy
+from wlcg_isolate.policy.parse import FORMAT as POLICY_FORMAT, layer_from_dict
 from wlcg_isolate.trace import describe, payload
 from wlcg_isolate.trace.reading import protected_identity
+
+#: The keys of the table ``[trace]`` that say how records are written and where they go.
+_TRACE = ("rotate_bytes", "checkpoint_records", "seal_public_key", "receivers", "flush_seconds")
 
 #: Version of the shape of `Start.to_dict`.
 FORMAT = 1
@@ -36,6 +41,9 @@ class Start:
         timeout: Time limit in seconds, or None.
 
         record: What the start record says, the process aside.
+
+        trace: What policy says of the journal and its receivers, by the names
+            of its table ``[trace]``.
     """
 
     trace_id: str
@@ -43,6 +51,7 @@ class Start:
     scratch: str
     timeout: Optional[float]
     record: Mapping[str, Any] = attrs.field(converter=as_mapping)
+    trace: Mapping[str, Any] = attrs.field(factory=dict, converter=as_mapping)
 
     @classmethod
     def of(cls, plan: Plan, *, over: bool = False) -> Start:
@@ -78,7 +87,22 @@ class Start:
             scratch=plan.scratch,
             timeout=plan.timeout,
             record=kept,
+            trace=_told_of(plan.policy),
         )
+
+    @property
+    def policy(self) -> Policy:
+        """
+        What holds for the records of this start.
+
+        Raises:
+            RequestError: It is none.
+        """
+        layer, problems = layer_from_dict({"version": POLICY_FORMAT, "trace": self.trace}, "site", "--plan")
+        if problems or set(self.trace) - set(_TRACE):
+            raise invalid("what it says of trace records is no policy")
+
+        return Policy(**{name.replace(".", "_", 1): value for name, value in layer.values.items()})
 
     def to_dict(self) -> dict[str, Any]:
         """
@@ -91,6 +115,7 @@ class Start:
             "scratch": self.scratch,
             "timeout": self.timeout,
             "record": dict(self.record),
+            "trace": {name: dict(v) if isinstance(v, Mapping) else v for name, v in self.trace.items()},
         }
 
     @classmethod
@@ -109,8 +134,19 @@ class Start:
             raise invalid("a path or the trace id is no text")
         if not isinstance(data["timeout"], (int, float, type(None))) or not isinstance(data["record"], Mapping):
             raise invalid("timeout is no number, or record is no object")
+        if not isinstance(data["trace"], Mapping):
+            raise invalid("trace is no object")
+        start = cls(**{name: data[name] for name in names})
+        # What is wrong with it is told before anything is.
+        _ = start.policy
 
-        return cls(**{name: data[name] for name in names})
+        return start
+
+
+def _told_of(policy: Policy) -> dict[str, Any]:
+    told = {name: getattr(policy, f"trace_{name}") for name in _TRACE}
+
+    return {name: dict(v) if isinstance(v, Mapping) else v for name, v in told.items() if v}
 
 
 def _list(value: Any) -> list[Any]:

@@ -7,6 +7,10 @@ Rules:
    start.
 2. Whatever policy says, a record that was lost is told in the outcome: a
    pilot must be able to see it, and pass it on.
+3. A receiver that must have the start cannot have what was never written: to
+   require one is to refuse what cannot be recorded.
+4. A receiver that cannot be used refuses or warns as a full disk does, and
+   costs no record on this node.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ from wlcg_isolate.outcome import Outcome
 from wlcg_isolate.policy import Policy
 from wlcg_isolate.trace.pilot import open_journal, write
 from wlcg_isolate.trace.record import TraceRecord
-from wlcg_isolate.trace.sending import require
+from wlcg_isolate.trace.sending import attach, require
 
 
 class GuardedJournal:
@@ -47,23 +51,30 @@ class GuardedJournal:
         """
         self._directories = tuple(directories)
         self._policy = policy
-        self._needed = needed and policy.trace_on_write_error == "refuse"
+        self._needed = needed and (policy.trace_on_write_error == "refuse" or bool(policy.trace_required))
         self._lost: list[str] = []
         try:
-            open_journal(self._directories, policy)
-        except TraceError:
+            attach(open_journal(self._directories, policy), policy)
+        except TraceError as error:
             if self._needed:
                 raise
+            self._unsent(error)
 
-    def write(self, record: TraceRecord) -> None:
+    def write(self, record: TraceRecord, *, sync: bool = True) -> None:
         """
         Write a record without which the payload may not start.
 
+        Args:
+            record: The record.
+
+            sync: Whether to wait for the disk, and not leave that to the next
+                record.
+
         Raises:
-            TraceError: It is not on disk, and policy wants it there.
+            TraceError: It is not written, and policy wants it to be.
         """
         try:
-            self._write(record)
+            self._write(record, sync=sync)
         except TraceError as error:
             if self._needed:
                 raise
@@ -95,9 +106,19 @@ class GuardedJournal:
         """
         return attrs.evolve(outcome, message="\n".join([outcome.message, *self._lost])) if self._lost else outcome
 
-    def _write(self, record: TraceRecord) -> None:
+    def _write(self, record: TraceRecord, *, sync: bool = True) -> None:
         # A directory that took none before may do so by now.
-        write(open_journal(self._directories, self._policy), record)
+        write(open_journal(self._directories, self._policy), record, sync=sync)
+
+    def _unsent(self, error: TraceError) -> None:
+        """
+        Tell of receivers that cannot be used; a directory that takes no
+        record is told with the record.
+        """
+        reasons = "; ".join(p.message for p in error.problems if p.kind == "trace-undelivered")
+        if reasons:
+            self._lost.append(f"warning: no record is sent: {reasons}")
+            _events.emit("trace.not_sent", reason=reasons)
 
     def _lose(self, record: TraceRecord, error: TraceError) -> None:
         reasons = "; ".join(problem.message for problem in error.problems)

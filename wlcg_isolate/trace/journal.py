@@ -84,24 +84,30 @@ class Journal:
         with self._lock:
             return self.path, 0 if self._file is None else self._file.size
 
-    def write(self, record: TraceRecord) -> None:
+    def write(self, record: TraceRecord, *, sync: bool = True) -> None:
         """
         Append one record and wait until it is on disk.
 
         From a signal handler that interrupts the writing of another record,
         it returns at once; the record follows that one.
 
-        Raises:
-            TraceError: It is not.
-        """
-        self.write_fields(record.to_dict())
+        Args:
+            record: The record.
 
-    def write_fields(self, record: Mapping[str, Any]) -> None:
+            sync: Whether to wait; where not, the kernel has the record when
+                this returns, and the next one that waits does so for both.
+
+        Raises:
+            TraceError: It is not written.
+        """
+        self.write_fields(record.to_dict(), sync=sync)
+
+    def write_fields(self, record: Mapping[str, Any], *, sync: bool = True) -> None:
         """
         Append one record that is in plain types already, as `write` does.
 
         Raises:
-            TraceError: It is not on disk.
+            TraceError: It is not written.
         """
         with self._lock:
             if self._busy:
@@ -111,18 +117,19 @@ class Journal:
                 return
             self._busy = True
             try:
-                self._put(record)
+                self._put(record, sync=sync)
                 self._put_waiting()
             finally:
                 self._busy = False
 
-    def _put(self, record: Mapping[str, Any]) -> None:
+    def _put(self, record: Mapping[str, Any], *, sync: bool = True) -> None:
         try:
-            self._append(record)
+            self._append(record, sync=sync)
         except (OSError, ValueError, TypeError) as e:
             raise unwritable(self.path, getattr(e, "strerror", None) or str(e)) from e
         self._keep_house()
-        self._tell(self._file)
+        if sync:
+            self._tell(self._file)
 
     def _tell(self, file: Optional[JournalFile]) -> None:
         if file is not None and self.listener is not None:
@@ -143,15 +150,15 @@ class Journal:
         with self._lock:
             self._close({"wlcg.journal.close.reason": "end"})
 
-    def _append(self, record: Mapping[str, Any]) -> None:
+    def _append(self, record: Mapping[str, Any], *, sync: bool) -> None:
         if self._file is None:
             self._file = self._begin("reopened")
         try:
-            self._file.append(record)
+            self._file.append(record, sync=sync)
         except LostFileError as e:
             self._give_up()
             self._file = self._begin(e.strerror or str(e))
-            self._file.append(record)
+            self._file.append(record, sync=sync)
 
     def _keep_house(self) -> None:
         """

@@ -165,9 +165,21 @@ def killed(plan: Plan, process: Ready, who: Protected, reason: str, number: int)
     return _record("payload.killed", plan.trace_id, fields, who)
 
 
-def ended(plan: Plan, process: Ready, outcome: Outcome, who: Protected) -> TraceRecord:
+def ended(plan: Plan, process: Ready, outcome: Outcome, who: Protected, *, channels: Iterable[str] = ()) -> TraceRecord:
     """
     Record how a payload ended.
+
+    Args:
+        plan: Its plan.
+
+        process: Its process.
+
+        outcome: How.
+
+        who: For whom it ran.
+
+        channels: Receivers that had the record of its start before it began,
+            which that record could not know.
     """
     fields = {
         **_shared(plan.policy, plan.request.identity, who),
@@ -175,6 +187,7 @@ def ended(plan: Plan, process: Ready, outcome: Outcome, who: Protected) -> Trace
         "wlcg.vo": plan.request.identity.vo,
         "wlcg.job.id": plan.request.identity.job_id,
         "container.image.name": describe.request_fields(plan.request)["container.image.name"],
+        "wlcg.assurance.channels": list(channels) or None,
         **describe.outcome_fields(outcome),
     }
 

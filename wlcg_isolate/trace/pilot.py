@@ -29,7 +29,6 @@ from wlcg_isolate.policy.journal import JournalSettings
 from wlcg_isolate.trace.batch import batch_jobs
 from wlcg_isolate.trace.journal import Journal, journal_for
 from wlcg_isolate.trace.record import TraceRecord, timestamp_of
-from wlcg_isolate.trace.sending import attach
 
 #: Inode of the first PID namespace of a kernel (include/linux/proc_ns.h).
 _FIRST_PID_NAMESPACE = 0xEFFFFFFC
@@ -177,7 +176,6 @@ def open_journal(directories: Iterable[str], policy: Policy) -> Journal:
     # Under the lock the pilot also gets its id, before any record of another thread can want it.
     with _opening:
         if _opened.get(journal, (0, {}))[0] != os.getpid():
-            attach(journal, policy)
             fields = {**common_fields(policy), **_process_fields()}
             write(journal, TraceRecord(action="pilot.start", fields={**fields, **node_fields(), **_start_fields()}))
             _opened[journal] = (os.getpid(), fields)
@@ -186,14 +184,22 @@ def open_journal(directories: Iterable[str], policy: Policy) -> Journal:
     return journal
 
 
-def write(journal: Journal, record: TraceRecord) -> None:
+def write(journal: Journal, record: TraceRecord, *, sync: bool = True) -> None:
     """
     Write a record, and tell the caller's log of it.
 
+    Args:
+        journal: Where.
+
+        record: The record.
+
+        sync: Whether to wait until it is on disk; where not, the next one
+            that waits does so for both.
+
     Raises:
-        TraceError: It is not on disk.
+        TraceError: It is not written.
     """
-    journal.write(record)
+    journal.write(record, sync=sync)
     known = {"trace_id": record.trace_id or None, "kind": record.fields.get("wlcg.outcome.kind")}
     # Names with dots cannot be keywords of a call, and people read them.
     known.update({"pid": record.fields.get("process.pid"), "job_id": record.fields.get("wlcg.job.id")})

@@ -31,7 +31,7 @@ def open_directory(directory: str) -> int:
     """
     fd: Optional[int] = None
     try:
-        _make(os.path.abspath(directory))
+        make_directory(os.path.abspath(directory))
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         _refuse_foreign(directory)
         _refuse_open(fd)
@@ -102,13 +102,13 @@ def is_at(path: str, fd: int) -> bool:
     return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
 
 
-def _make(directory: str) -> None:
+def make_directory(directory: str) -> None:
     """
     Make a directory and its parents, for their owner alone.
     """
     if os.path.lexists(directory):
         return
-    _make(os.path.dirname(directory))
+    make_directory(os.path.dirname(directory))
     try:
         os.mkdir(directory, 0o700)
     except FileExistsError:

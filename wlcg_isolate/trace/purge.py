@@ -8,7 +8,8 @@ Rules:
    disk before the file goes.
 3. What was altered is evidence and stays, unless that is asked for; what a
    process may still write stays in any case.
-4. What older purges removed is told again when their own records go, as long
+4. What a receiver has not taken stays, unless that is asked for.
+5. What older purges removed is told again when their own records go, as long
    as a file that stays speaks of it.
 """
 
@@ -23,6 +24,8 @@ from typing import Optional
 import attrs
 
 from wlcg_isolate.trace.examine import Examination
+from wlcg_isolate.trace.export.lines import whole_end
+from wlcg_isolate.trace.export.progress import Progress, forget
 from wlcg_isolate.trace.file import own_record
 from wlcg_isolate.trace.findings import FileReport
 from wlcg_isolate.trace.journal import Journal
@@ -70,6 +73,7 @@ def purge(
     *,
     days: int,
     altered: bool = False,
+    receivers: Iterable[str] = (),
     dry_run: bool = False,
     now: Optional[datetime.datetime] = None,
 ) -> Purged:
@@ -82,6 +86,8 @@ def purge(
         days: How old.
 
         altered: Whether files go that do not verify.
+
+        receivers: Names of those that must have taken a file before it goes.
 
         dry_run: Whether to remove nothing.
 
@@ -100,7 +106,7 @@ def purge(
         report = _examined(file)
         if report.last and report.last > before.strftime("%Y-%m-%dT%H:%M:%S"):
             continue
-        reason = _reason_to_keep(report, altered=altered)
+        reason = _reason_to_keep(report, altered=altered) or _unsent(report.file, receivers)
         if reason:
             kept.append((file, reason))
         else:
@@ -128,6 +134,16 @@ def _reason_to_keep(report: FileReport, *, altered: bool) -> str:
     return ""
 
 
+def _unsent(file: str, receivers: Iterable[str]) -> str:
+    """
+    Name the receivers that have not taken a file to its last whole line.
+    """
+    place = os.path.dirname(file)
+    names = [name for name in receivers if Progress(place, name).read(file) < whole_end(file)]
+
+    return f"not sent yet: {', '.join(names)}" if names else ""
+
+
 def _remove(directory: str, reports: Iterable[FileReport]) -> str:
     """
     Tell what goes, and then remove it.
@@ -147,6 +163,7 @@ def _remove(directory: str, reports: Iterable[FileReport]) -> str:
             os.unlink(report.file)
         except OSError as e:
             raise unwritable(report.file, e.strerror or str(e)) from e
+        forget(directory, name)
     journal.close()
 
     return journal.path

@@ -9,7 +9,7 @@ that ``openssl genpkey -algorithm X25519`` makes.
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Any, NamedTuple
 
 #: Binds a sealed text to its purpose and to one payload, so that it cannot be
 #: moved to the record of another.
@@ -63,6 +63,44 @@ def unseal(sealed: bytes, private_pem: bytes, about: str) -> str:
         raise ValueError(msg) from e
 
     return opened.decode()
+
+
+class KeyPair(NamedTuple):
+    """
+    A new pair of keys.
+
+    Attributes:
+        private: The private key in PEM.
+
+        public: The public key in PEM.
+
+        raw: The 32 bytes of the public key.
+    """
+
+    private: bytes
+    public: bytes
+    raw: bytes
+
+
+def key_pair() -> KeyPair:
+    """
+    Make a pair of keys, for users and for files of records alike: what is
+    sealed says which of both it is, and cannot be taken for the other.
+
+    Raises:
+        ValueError: The package is missing.
+    """
+    _, form = _tools()
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+    key = X25519PrivateKey.generate()
+    public = key.public_key()
+
+    return KeyPair(
+        key.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption()),
+        public.public_bytes(form.Encoding.PEM, form.PublicFormat.SubjectPublicKeyInfo),
+        public.public_bytes_raw(),
+    )
 
 
 def name_of_private(private_pem: bytes) -> str:

@@ -23,8 +23,11 @@ _used: dict[str, tuple[int, Policy]] = {}
 
 def attach(journal: Journal, policy: Policy) -> None:
     """
-    Have everything that a journal writes sent from now on, and what pilots
-    that are dead left unsent in its directory.
+    Have everything that a journal has written and writes sent, and what
+    pilots that are dead left unsent in its directory.
+
+    The journal itself does without: a receiver that cannot be used must not
+    cost the record on this node.
 
     Raises:
         TraceError: A receiver cannot be used.
@@ -33,7 +36,9 @@ def attach(journal: Journal, policy: Policy) -> None:
         return
     directory = os.path.dirname(journal.path)
     dispatch = _dispatch(directory, policy)
-    journal.listener = dispatch.wrote
+    if journal.listener != dispatch.wrote:
+        journal.listener = dispatch.wrote
+        dispatch.wrote(*journal.stand())
     if _used.get(directory, (0, policy))[0] != os.getpid():
         _used[directory] = (os.getpid(), policy)
         # Looking at many old files must not hold up the first payload.

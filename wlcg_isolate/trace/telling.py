@@ -44,7 +44,8 @@ class Telling:
         self._threads: list[threading.Thread] = []
         self._journal = GuardedJournal(plan.trace_dirs, plan.policy)
         payload.tell_decisions(plan)
-        self._journal.write(payload.authorised(plan, self._who))
+        # On disk with the start, which the first instruction waits for; the kernel has it before anything is started.
+        self._journal.write(payload.authorised(plan, self._who), sync=False)
 
     def started(self, process: Ready) -> None:
         """
@@ -83,7 +84,8 @@ class Telling:
         for thread in self._threads:
             thread.join()
         if self._process is not None:
-            self._journal.write_after(payload.ended(self._plan, self._process, outcome, self._who))
+            channels = self._plan.policy.trace_required
+            self._journal.write_after(payload.ended(self._plan, self._process, outcome, self._who, channels=channels))
 
         return self._journal.told(outcome)
 

@@ -184,7 +184,9 @@ class Courier:
                 self._send(pending[0][0])
             self._settle()
         except (ReceiverError, OSError) as e:
-            self._failed(e)
+            self._failed(str(e))
+        except Exception as e:  # noqa: BLE001 - of a protocol's library; without its thread nothing is ever sent
+            self._failed(f"failed with {type(e).__name__}")
 
         return True
 
@@ -202,10 +204,14 @@ class Courier:
         if file not in self._handed:
             self._hand(file, self._progress.read(file))
         offset = self._handed[file]
-        found = read_lines(file, offset)
+        try:
+            found = read_lines(file, offset)
+        except OSError as e:
+            self._pass_over(file, e.strerror or str(e))
+            return
         if not found.lines:
-            # What is offered is whole; anything else is a file cut short.
-            self._hand(file, self._ends[file])
+            # What is offered is whole.
+            self._pass_over(file, "it was cut short")
             return
         try:
             for refusal in self._receiver.send(found.lines, _ANSWER_SECONDS):
@@ -216,6 +222,16 @@ class Courier:
             self._partly(file, found, e.taken)
             raise
         self._taken(file, found.ends[-1])
+
+    def _pass_over(self, file: str, reason: str) -> None:
+        """
+        Leave a file that was purged, or harmed, to the next one that looks:
+        it must not keep back those behind it.  Nobody has it for that.
+        """
+        with self._changed:
+            self._ends.pop(file, None)
+            self._changed.notify_all()
+        _events.emit("trace.not_sent", receiver=self.name, file=file, reason=reason)
 
     def _await_delivery(self) -> None:
         deadline = time.monotonic() + _ANSWER_SECONDS
@@ -275,7 +291,7 @@ class Courier:
         with self._changed:
             self._changed.notify_all()
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, reason: str) -> None:
         """
         Go back to what is certain, and try again later.
         """
@@ -284,30 +300,7 @@ class Courier:
         with self._changed:
             for file in back:
                 self._handed[file] = self._progress.read(file)
-            self._fault = str(error)
+            self._fault = reason
             self._not_before = time.monotonic() + self._pause
         self._pause = min(self._pause * 2, _LAST_PAUSE)
-        _events.emit("trace.not_sent", receiver=self.name, reason=str(error))
-
-
-def whole_end(file: str) -> int:
-    """
-    Return the end of a file's last whole line.
-
-    Raises:
-        OSError: It cannot be read.
-    """
-    fd = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        size = os.fstat(fd).st_size
-        end = size
-        while end > 0:
-            begin = max(0, end - (64 << 10))
-            at = os.pread(fd, end - begin, begin).rfind(b"\n")
-            if at >= 0:
-                return begin + at + 1
-            end = begin
-    finally:
-        os.close(fd)
-
-    return 0
+        _events.emit("trace.not_sent", receiver=self.name, reason=reason)

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from wlcg_isolate.errors import Problem, TraceError
 from wlcg_isolate.trace import ends
-from wlcg_isolate.trace.export.courier import Courier, Status, whole_end
+from wlcg_isolate.trace.export.courier import Courier, Status
+from wlcg_isolate.trace.export.lines import whole_end
 from wlcg_isolate.trace.export.progress import Progress
 from wlcg_isolate.trace.export.receiver import open_receiver
 

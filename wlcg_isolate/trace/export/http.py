@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Sequence
 from http import client
 from typing import Any, Optional
@@ -22,6 +23,9 @@ _NDJSON = "application/x-ndjson"
 
 #: An answer to some hundred records is far smaller.
 _MOST_ANSWER = 16 << 20
+
+#: A header that is longer is refused by every server.
+_MOST_TOKEN = 1 << 16
 
 #: Of one record: it is there, now or since before.
 _TAKEN = frozenset({200, 201, 409})
@@ -129,8 +133,13 @@ class Http:
         path = self._address.options.get("token_file")
         if path is None:
             return {}
-        with open(path, encoding="ascii") as f:
-            return {"Authorization": f"Bearer {f.read().strip()}"}
+        with open(path, encoding="ascii", errors="replace") as f:
+            token = f.read(_MOST_TOKEN).strip()
+        # What refuses it later shows it.
+        if not re.fullmatch(r"[!-~]+", token):
+            raise OSError(None, f"{path} holds no token")
+
+        return {"Authorization": f"Bearer {token}"}
 
     def _verdicts(self, answer: bytes, count: int) -> Sequence[Refusal]:
         """

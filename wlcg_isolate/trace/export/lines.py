@@ -61,3 +61,26 @@ def read_lines(path: str, offset: int) -> Lines:
             ends.append(offset)
 
     return Lines(tuple(lines), tuple(ends))
+
+
+def whole_end(file: str) -> int:
+    """
+    Return the end of a file's last whole line.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    fd = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        size = os.fstat(fd).st_size
+        end = size
+        while end > 0:
+            begin = max(0, end - (64 << 10))
+            at = os.pread(fd, end - begin, begin).rfind(b"\n")
+            if at >= 0:
+                return begin + at + 1
+            end = begin
+    finally:
+        os.close(fd)
+
+    return 0

@@ -14,6 +14,7 @@ import os
 import time
 
 from wlcg_isolate.trace.export.receiver import Refusal
+from wlcg_isolate.trace.place import make_directory
 
 DIRECTORY = "sent"
 
@@ -57,7 +58,7 @@ class Progress:
         Raises:
             OSError: That cannot be written.
         """
-        os.makedirs(self._place, mode=0o700, exist_ok=True)
+        make_directory(self._place)
         path = self._path(file)
         new = f"{path}.{os.getpid()}.new"
         with contextlib.suppress(FileNotFoundError):
@@ -76,7 +77,7 @@ class Progress:
         Raises:
             OSError: That cannot be written.
         """
-        os.makedirs(self._place, mode=0o700, exist_ok=True)
+        make_directory(self._place)
         entry = {
             "time": time.time(),
             "receiver": self._receiver,
@@ -93,3 +94,14 @@ class Progress:
 
     def _path(self, file: str) -> str:
         return os.path.join(self._place, f"{os.path.basename(file)}@{self._receiver}")
+
+
+def forget(directory: str, name: str) -> None:
+    """
+    Remove what is noted of a file that is gone.
+    """
+    place = os.path.join(directory, DIRECTORY)
+    with contextlib.suppress(OSError):
+        for noted in os.listdir(place):
+            if noted.startswith(f"{name}@"):
+                os.unlink(os.path.join(place, noted))

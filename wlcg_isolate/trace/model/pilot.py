@@ -25,6 +25,8 @@ FIELDS = (
     row("wlcg.schema_version", int, OWN, "all!", "Version of this table."),
     row("wlcg.integrity", Mapping[str, Any], OWN, "all", "Chain of the file; the journal gives it, and it comes last."),
     row("wlcg.assurance.level", int, OWN, "own!", "How much the record proves; 0: the pilot says so itself."),
+    row("wlcg.assurance.channels", _TEXTS, OWN, "payload.end", "Required receivers that had the record of the start "
+        "before the first instruction, as the pilot says; ask them."),
     row("host.name", str, ECS, "own!", "The node's own name for itself."),
     row("host.id", str, ECS, "own", "machine-id(5)."),
     row("host.boot.id", str, ECS, "own", "Identity of this boot."),

@@ -20,7 +20,7 @@ MEANINGS: Mapping[str, str] = {
     "log.purged": "Files that were kept long enough were removed.",
     "pilot.start": "A pilot process begins; its first record of its own.",
     "pilot.end": "It ends in order; one that is killed leaves none.",
-    "payload.authorised": "A payload may run; on disk before anything of it is started.",
+    "payload.authorised": "A payload may run; written before it is started, on disk before its first instruction.",
     "payload.refused": "It was not started, with every reason; after `payload.start` when the container ended between "
     "that record and the first instruction.",
     "payload.start": "The container stands; on disk before the payload's first instruction.",
