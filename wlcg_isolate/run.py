@@ -114,7 +114,7 @@ def launch_plan(
     with bind_trace_id(plan.trace_id):
         if is_interruptible():
             with contextlib.suppress(NoThreadError):
-                return _Sheltered(plan, cancelled, streams).launch(on_start)
+                return _Sheltered(plan, cancelled, streams).run(on_start)
         begun = begin(plan, cancelled, streams)
         return begun if isinstance(begun, Outcome) else _see_out(begun, on_start)
 
@@ -134,7 +134,7 @@ class _Sheltered:
         self._told = threading.Event()
         self._in_haste = False
 
-    def launch(self, on_start: Optional[OnStart]) -> Outcome:
+    def run(self, on_start: Optional[OnStart]) -> Outcome:
         """
         Run it.
 
@@ -143,11 +143,11 @@ class _Sheltered:
         """
         if on_start is None:
             self._told.set()
-            return sheltered(self._run, self._hurry)
+            return sheltered(self._all, self._hurry)
 
-        return sheltered(self._run, self._hurry, lambda: self._tell(on_start))
+        return sheltered(self._all, self._hurry, lambda: self._tell(on_start))
 
-    def _run(self) -> Outcome:
+    def _all(self) -> Outcome:
         try:
             begun = begin(self._plan, self._is_cancelled, self._streams)
             if isinstance(begun, Outcome):
