@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Callable, NamedTuple, Optional, Union
@@ -14,6 +15,7 @@ import attrs
 
 from wlcg_isolate import launch
 from wlcg_isolate._checks import NO_WORKDIR
+from wlcg_isolate._shelter import NoThreadError, is_interruptible, sheltered
 from wlcg_isolate._values import is_below, normal_path
 from wlcg_isolate.errors import IsolateError, PolicyError
 from wlcg_isolate.host import trace_candidates
@@ -110,8 +112,74 @@ def launch_plan(
         What happened, a failed start included.
     """
     with bind_trace_id(plan.trace_id):
+        if is_interruptible():
+            with contextlib.suppress(NoThreadError):
+                return _Sheltered(plan, cancelled, streams).run(on_start)
         begun = begin(plan, cancelled, streams)
         return begun if isinstance(begun, Outcome) else _see_out(begun, on_start)
+
+
+class _Sheltered:
+    """
+    A payload from its start to its end, in a thread that no signal handler
+    interrupts; *on_start* is called in the caller's own.
+    """
+
+    def __init__(self, plan: Plan, cancelled: Optional[Callable[[], bool]], streams: Mapping[str, Any]) -> None:
+        self._plan = plan
+        self._asked = cancelled
+        self._streams = streams
+        self._container: Optional[launch.Container] = None
+        self._stands = threading.Event()
+        self._told = threading.Event()
+        self._in_haste = False
+
+    def run(self, on_start: Optional[OnStart]) -> Outcome:
+        """
+        Run it.
+
+        Raises:
+            NoThreadError: There can be no more threads.
+        """
+        if on_start is None:
+            self._told.set()
+            return sheltered(self._all, self._hurry)
+
+        return sheltered(self._all, self._hurry, lambda: self._tell(on_start))
+
+    def _all(self) -> Outcome:
+        try:
+            begun = begin(self._plan, self._is_cancelled, self._streams)
+            if isinstance(begun, Outcome):
+                return begun
+            self._container = begun.container
+        finally:
+            self._stands.set()
+
+        return _see_out(begun, self._await_told)
+
+    def _await_told(self, container: launch.Container) -> None:
+        self._told.wait()
+        if self._in_haste:
+            container.stop(0)
+
+    def _tell(self, on_start: OnStart) -> None:
+        self._stands.wait()
+        if self._container is not None:
+            on_start(self._container)
+            if not self._container.is_ours:
+                # A child that *on_start* forked came here; this is refused.
+                self._container.wait()
+        self._told.set()
+
+    def _is_cancelled(self) -> bool:
+        return self._in_haste or (self._asked is not None and self._asked())
+
+    def _hurry(self) -> None:
+        self._in_haste = True
+        self._told.set()
+        if self._container is not None:
+            self._container.stop(0)
 
 
 def _see_out(begun: Begun, on_start: Optional[OnStart]) -> Outcome:

@@ -19,6 +19,7 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Callable, Optional, cast
 
+from wlcg_isolate._shelter import NoThreadError, is_interruptible, sheltered
 from wlcg_isolate.outcome import Outcome
 from wlcg_isolate.plan import Plan
 from wlcg_isolate.run import Begun, begin
@@ -45,9 +46,55 @@ def start_plan(plan: Plan, *, cancelled: Optional[Callable[[], bool]] = None, **
             caller may close its own as soon as this returns.
     """
     with bind_trace_id(plan.trace_id):
-        begun = begin(plan, cancelled, streams)
+        if is_interruptible():
+            with contextlib.suppress(NoThreadError):
+                return _Sheltered(plan, cancelled, streams).start()
+        return _start(plan, cancelled, streams)
+
+
+def _start(plan: Plan, cancelled: Optional[Callable[[], bool]], streams: Mapping[str, Any]) -> Running:
+    begun = begin(plan, cancelled, streams)
 
     return Running(plan, begun if isinstance(begun, Begun) else None, begun if isinstance(begun, Outcome) else None)
+
+
+class _Sheltered:
+    """
+    A start in a thread that no signal handler interrupts.
+
+    Who was interrupted has no handle: the payload is stopped.
+    """
+
+    def __init__(self, plan: Plan, cancelled: Optional[Callable[[], bool]], streams: Mapping[str, Any]) -> None:
+        self._plan = plan
+        self._asked = cancelled
+        self._streams = streams
+        self._running: Optional[Running] = None
+        self._in_haste = False
+
+    def start(self) -> Running:
+        """
+        Start it.
+
+        Raises:
+            NoThreadError: There can be no more threads.
+        """
+        return sheltered(self._run, self._hurry)
+
+    def _run(self) -> Running:
+        self._running = _start(self._plan, self._is_cancelled, self._streams)
+        if self._in_haste:
+            self._running.stop(0)
+
+        return self._running
+
+    def _is_cancelled(self) -> bool:
+        return self._in_haste or (self._asked is not None and self._asked())
+
+    def _hurry(self) -> None:
+        self._in_haste = True
+        if self._running is not None:
+            self._running.stop(0)
 
 
 class Running:

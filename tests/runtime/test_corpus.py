@@ -12,12 +12,14 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 import attrs
 import pytest
 
 from wlcg_isolate import Bind, Payload, Policy, launch_plan, make_plan, run_isolated
+from wlcg_isolate.host import procfs
 
 QUICK = Policy(payload_grace_seconds=0.5, runtime_start_seconds=20)
 
@@ -266,14 +268,22 @@ def test_out_of_memory(request_for):
 
 
 def children():
-    """List the runtimes that this process has started."""
-    own = Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()
+    """List the runtimes that this process has started, whichever thread did."""
+    own = [pid for file in Path("/proc/self/task").glob("*/children") for pid in file.read_text().split()]
 
-    return [int(pid) for pid in own if b"lifeline" not in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [int(pid) for pid in own if b"lifeline" not in words_of(pid)]
+
+
+def words_of(pid):
+    """Read a process's arguments, which are none for a moment while it becomes another program."""
+    while not (words := Path(f"/proc/{pid}/cmdline").read_bytes()) and not procfs.is_zombie(int(pid)):
+        time.sleep(0.001)
+
+    return words
 
 
 def signal_runtime(number):
-    """Signal the runtime while it makes the container."""
+    """Signal the runtime, and not what watches it, while it makes the container."""
 
     def cancelled():
         for pid in children():

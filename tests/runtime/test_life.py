@@ -317,6 +317,71 @@ def test_pilot_without_descriptors(plan_for, records):
     assert {("payload.refused",)} == {tuple(records()[plan.trace_id]) for plan in plans}
 
 
+INTERRUPTED = """
+import contextlib, os, pickle, random, signal, sys, threading, time
+from wlcg_isolate import launch_plan, start_plan
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+chance = random.Random(int(sys.argv[2]))
+main, over = os.getpid(), threading.Event()
+
+def press():
+    for _ in range(chance.choice((1, 4))):
+        if not over.wait(chance.random() * 0.3):
+            os.kill(main, signal.SIGINT)
+
+for i, plan in enumerate(pickle.load(open(sys.argv[1], "rb"))):
+    over.clear()
+    thread = threading.Thread(target=press)
+    thread.start()
+    with contextlib.suppress(KeyboardInterrupt):
+        start_plan(plan).wait() if i % 3 == 0 else launch_plan(plan)
+    while thread.is_alive():
+        with contextlib.suppress(KeyboardInterrupt):
+            over.set()
+            thread.join()
+print(*open(f"/proc/self/task/{main}/children").read().split(), len(os.listdir("/proc/self/fd")))
+"""
+
+
+@pytest.mark.parametrize("count", [12, pytest.param(400, marks=pytest.mark.soak)])
+def test_interrupted_pilot(plan_for, tmp_path, records, count):
+    """However often somebody presses Ctrl-C in the midst of it, nothing stays and each payload has its last record."""
+    plans = [plan_for("sleep", "0.05") for _ in range(count)]
+    (tmp_path / "plans").write_bytes(pickle.dumps(plans))
+    seed = random.randrange(10**6)
+    argv = [sys.executable, "-c", INTERRUPTED, str(tmp_path / "plans"), str(seed)]
+    done = subprocess.run(argv, stdout=subprocess.PIPE, timeout=SECONDS + 2 * count, check=True, text=True)
+    found = {tuple(records().get(plan.trace_id, ())) for plan in plans}
+
+    assert {("payload.refused",), ("payload.start", "payload.end")} >= found, seed
+    assert [] == os.listdir(tmp_path / "work"), seed
+    # No child, and standard streams, the journal and the directory that is read.
+    assert 1 == len(done.stdout.split()), (seed, done.stdout)
+    assert int(done.stdout) <= 6, seed
+
+
+def test_child_that_forgets_to_end(plan_for, records):
+    """A child that the pilot forks while a payload starts, and that goes on as the pilot would, is refused."""
+    plan = plan_for("sleep", "0.2")
+    children = []
+
+    def fork(_container):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            children.append(os.fork())
+
+    try:
+        outcome = launch_plan(plan, on_start=fork)
+    except BaseException as error:  # noqa: BLE001 - the child must not go on with the tests
+        os._exit(0 if children == [0] and isinstance(error, RuntimeError) else 1)
+    if children == [0]:
+        os._exit(2)
+
+    assert ("success", 0) == (outcome.kind, os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]))
+    assert ["payload.start", "payload.end"] == records()[plan.trace_id]
+
+
 END = """
 import pickle, sys
 from wlcg_isolate import start_plan

@@ -8,6 +8,7 @@ import fcntl
 import os
 import re
 import select
+import shlex
 import signal
 import struct
 import subprocess
@@ -28,12 +29,17 @@ class Person:
         self.name = os.ttyname(theirs)
         self.resize(25, 90)
         self.before = termios.tcgetattr(self.ours)
-        argv = ["setsid", "--ctty", *cli.argv(*options, command=command)]
+        argv = ["setsid", "--ctty", *self.argv(cli, *options, command=command)]
         places = {"stdin": theirs, "stdout": theirs, "stderr": theirs, **streams}
         self.process = subprocess.Popen(argv, env={**cli.environ, "TERM": "dumb"}, **places)
         os.close(theirs)
         self.seen = b""
         cli.started.append(self.process)
+
+    @staticmethod
+    def argv(cli, *options, command):
+        """What is on the terminal."""
+        return cli.argv(*options, command=command)
 
     def resize(self, rows, columns):
         """Change the window."""
@@ -178,6 +184,85 @@ def test_suspended_pilot(person):
     someone.process.send_signal(signal.SIGCONT)
     someone.seen = b""
     someone.see(rb"\d\r\n")
+    someone.type("\x03")
+
+    assert 130 == someone.leave()
+
+
+class AtShell(Person):
+    """One who has a shell with job control, and runs payloads from it."""
+
+    @staticmethod
+    def argv(cli, *options, command):
+        """What is on the terminal."""
+        del cli, options
+
+        return command
+
+
+@pytest.fixture
+def at_shell(cli, image):
+    """Sit somebody down at a shell; give also the words that run a payload."""
+    someone = AtShell(cli, command=("bash", "--norc", "-i"))
+    someone.ask("PS1='now> '; echo ready", b"ready\r\nnow> ")
+
+    def run(script):
+        return shlex.join(cli.argv("--image", image("tiny"), command=("sh", "-c", script)))
+
+    return someone, run
+
+
+def test_payload_in_the_background(at_shell):
+    """What is typed while a payload runs in the background is the shell's, whichever descriptor the payload reads."""
+    someone, run = at_shell
+    someone.type(f"{run('echo up; for i in 1 2; do read x <&$i & done; read x; echo took $x')} &\n")
+    someone.see(rb"up\r+\n")
+    for word in ("one", "two", "three"):
+        someone.ask(f"echo {word}", word.encode() + b"\r\n")
+    # In the foreground it is the payload's.
+    someone.type("fg\n")
+    time.sleep(0.5)
+    someone.type("key\n")
+    someone.see(rb"took key\r+\n")
+    someone.see(rb"now> ")
+    someone.ask("echo status $?", b"status 0\r\n")
+    someone.type("exit\n")
+
+    assert 0 == someone.leave()
+
+
+def test_key_that_stops(at_shell):
+    """Ctrl-Z stops a payload and its pilot, the shell lets both go on, and a pipeline's lines begin at the margin."""
+    someone, run = at_shell
+    someone.type(run("i=0; while :; do i=$((i+1)); echo n$i; sleep 0.05; done") + "\n")
+    someone.see(rb"\nn3\r\n")
+    someone.type("\x1a")
+    someone.see(rb"Stopped")
+    someone.see(rb"now> ")
+    someone.ask("echo at the shell", b"at the shell\r\n")
+    assert not re.search(rb"n\d+\r\n", someone.seen)
+    someone.type("fg\n")
+    someone.see(rb"\nn\d+\r\n")
+    someone.type("\x03")
+    someone.see(rb"now> ")
+    someone.ask("echo status $?", b"status 130\r\n")
+    someone.type(f"{run('echo a; echo b; sleep 0.2')} | cat\n")
+    someone.see(rb"\na\r\nb\r\n")
+    someone.see(rb"now> ")
+    someone.type("exit\n")
+
+    assert 0 == someone.leave()
+
+
+def test_key_that_stops_without_a_shell(person):
+    """Where nobody could let it go on, the key stops nothing."""
+    someone = person("sh", "-c", "i=0; while :; do i=$((i+1)); echo n$i; sleep 0.05; done", name="tiny")
+    someone.see(rb"n3\r\n")
+    someone.type("\x1a")
+    time.sleep(0.5)
+    someone.seen = b""
+    for _ in range(20):
+        someone.see(rb"n\d+\r\n")
     someone.type("\x03")
 
     assert 130 == someone.leave()

@@ -17,7 +17,7 @@ PACKAGE = Path(wlcg_isolate.__file__).resolve().parent
 
 #: Lowest first; a module may import its own group and the groups before it.
 GROUPS = (
-    ("_kinds", "_codes", "_values", "_events", "_deadline", "_scrub"),
+    ("_kinds", "_codes", "_values", "_events", "_deadline", "_shelter", "_scrub"),
     ("errors", "loader"),
     ("platforms", "_wordings", "_messages", "products"),
     ("request",),

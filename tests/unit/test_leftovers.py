@@ -123,6 +123,41 @@ def test_earlier_boot(place, mocker, fs_type, left):
     assert left == names(work)
 
 
+def test_note_that_other_nodes_see(place, mocker):
+    """A note of another boot on a disk that nodes share may be another node's, whose own disk has the same path."""
+    work, trace, note = place
+    note(boot="another", device=1)
+    mocker.patch(
+        "wlcg_isolate.launch.mounts.mounts_of",
+        return_value=mocker.Mock(at=lambda path: mocker.Mock(fs_type="nfs4" if path.startswith(str(trace)) else "xfs")),
+    )
+    leftovers.clean([str(trace)])
+
+    assert ([NAME, "data", "made"], 1) == (names(work), len(names(trace / DIRECTORY)))
+
+
+def test_note_that_is_held(place):
+    """A pilot in a container with a boot id of its own holds its note, and keeps its tree."""
+    work, trace, _ = place
+    (trace / DIRECTORY / names(trace / DIRECTORY)[0]).unlink()
+    directory = os.open(work, os.O_RDONLY)
+    held = claim([str(trace)], directory, NAME, ())
+    os.close(directory)
+    (name,) = names(trace / DIRECTORY)
+    # As it looks from elsewhere: no process here has that number.
+    other = trace / DIRECTORY / f"1-1-{NAME}"
+    (trace / DIRECTORY / name).rename(other)
+    content = json.loads(other.read_text())
+    other.write_text(json.dumps({**content, "boot": "another"}))
+    leftovers.clean([str(trace)])
+    living = names(work)
+    leftovers.forget()
+    held.release()
+    leftovers.clean([str(trace)])
+
+    assert ([NAME, "data", "made"], ["data", "made"]) == (living, names(work))
+
+
 @pytest.mark.parametrize("what", ["tree", "workdir", "point", "note", "notes"])
 def test_links_are_not_followed(place, tmp_path, what):
     """A link in the place of anything leads to no removal elsewhere."""

@@ -118,12 +118,9 @@ def _run(request: Request, policy: Policy, signals: _Signals) -> Outcome:
 
 def _has_person() -> bool:
     """
-    Tell whether this process is in the foreground of a terminal.
+    Tell whether any standard stream is a terminal.
     """
-    try:
-        return os.isatty(0) and os.tcgetpgrp(0) == os.getpgrp()
-    except OSError:
-        return False
+    return any(os.isatty(fd) for fd in (0, 1, 2))
 
 
 def _absolute(path: Optional[str]) -> Optional[str]:
@@ -170,7 +167,7 @@ class _Signals:
         Take note of the running payload.
         """
         if self.terminal is not None:
-            self.terminal.connect()
+            self.terminal.connect(container)
         self._container = container
         for number in self._take_early():
             self._handle(number, None)
@@ -191,6 +188,9 @@ class _Signals:
             if number == signal.SIGCONT and self.terminal is not None:
                 self.terminal.take()
             self._container.send_signal(number)
+            if number == signal.SIGHUP:
+                # One that is stopped must hear it, as when a terminal goes.
+                self._container.send_signal(signal.SIGCONT)
 
     def _suspend(self, container: Container) -> None:
         """

@@ -98,6 +98,25 @@ def is_zombie(pid: int) -> bool:
     return _stat(pid, 3) == b"Z"
 
 
+def is_stopped(pid: int) -> bool:
+    """
+    Tell whether a process waits for `SIGCONT`.
+    """
+    return _stat(pid, 3) == b"T"
+
+
+def has_shell(group: int) -> bool:
+    """
+    Tell whether the parent of a process group's leader could let it go on:
+    one of the same session, in another group (no orphaned group, setpgid(2)).
+    """
+    session, parent = _stat(group, 6), _stat(group, 4)
+    if parent is None:
+        return False
+
+    return _stat(int(parent), 6) == session and _stat(int(parent), 5) != str(group).encode()
+
+
 def reaped_faults(pid: int) -> Optional[int]:
     """
     Count the page faults of all that a process has reaped (field 11, cminflt):

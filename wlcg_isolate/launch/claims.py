@@ -10,13 +10,17 @@ Rules:
    the plan has made sure that no payload sees.
 3. Who made a note is named for ever by boot, PID namespace, process id and
    the time of its start.
-4. Without a note a payload runs all the same: what a crash would leave of it
+4. Its writer holds a lock on it for life, where the kernel keeps locks for
+   this node alone: boot ids differ also between containers of one node that
+   have been given ids of their own.
+5. Without a note a payload runs all the same: what a crash would leave of it
    then stays.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -26,12 +30,16 @@ from typing import NamedTuple, Optional
 
 from wlcg_isolate import _events
 from wlcg_isolate.host import procfs
+from wlcg_isolate.launch import mounts
 
 #: Its name in the trace directory.
 DIRECTORY = ".trees"
 
 #: Number and start of the process that made it, and its private directory's name.
 _NAME = re.compile(r"\d+-\d+-\.wlcg-isolate-")
+
+#: File systems of one node alone.
+_LOCAL = frozenset("ext2 ext3 ext4 xfs btrfs zfs f2fs jfs reiserfs tmpfs overlay".split())
 
 #: How often the directory may go between its making and its use.
 _TRIES = 100
@@ -75,8 +83,9 @@ class Claim:
     A note that was made, to be released.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, lock: int) -> None:
         self._path = path
+        self._lock = lock
 
     def release(self) -> None:
         """
@@ -86,6 +95,9 @@ class Claim:
             os.unlink(self._path)
             # The last one shuts the door.
             os.rmdir(os.path.dirname(self._path))
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
 
 def claim(directories: Iterable[str], work: int, name: str, points: Iterable[str]) -> Optional[Claim]:
@@ -196,12 +208,28 @@ def _write_once(directory: str, text: bytes, made: str) -> Claim:
         os.mkdir(os.path.join(directory, DIRECTORY), 0o700)
     place = _open(directory)
     try:
-        with open(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=place), "wb") as f:
-            f.write(text)
+        fd = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=place)
+        try:
+            if is_local(os.path.join(directory, DIRECTORY)):
+                fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            os.write(fd, text)
+        except BaseException:
+            os.close(fd)
+            os.unlink(made, dir_fd=place)
+            raise
     finally:
         os.close(place)
 
-    return Claim(os.path.join(directory, DIRECTORY, made))
+    return Claim(os.path.join(directory, DIRECTORY, made), fd)
+
+
+def is_local(directory: str) -> bool:
+    """
+    Tell whether a directory is on a disk that no other node has.
+    """
+    mount = mounts.mounts_of().at(os.path.realpath(directory))
+
+    return mount is not None and mount.fs_type in _LOCAL
 
 
 def _read(place: int, name: str) -> Optional[Note]:

@@ -5,7 +5,8 @@ Rules:
 
 1. Only what is provably nobody's is touched: the note's writer was a process
    of this boot and this PID namespace that is there no more; or of an earlier
-   boot, and the directory is on a disk that no other node has.
+   boot, and both the directory and the note are on disks that no other node
+   has.  In either case nobody holds the note's lock.
 2. A working directory is the payload's, and what it holds is not to be
    trusted: it must be the very directory that was noted, no link is followed,
    and only the private directory and empty mount points go.
@@ -25,8 +26,7 @@ from collections.abc import Iterable, Iterator
 from wlcg_isolate import _events
 from wlcg_isolate._deadline import within
 from wlcg_isolate.host import procfs
-from wlcg_isolate.launch import mounts
-from wlcg_isolate.launch.claims import DIRECTORY, Note, notes_in
+from wlcg_isolate.launch.claims import DIRECTORY, Found, Note, is_local, notes_in
 from wlcg_isolate.launch.scratch import empty, unlock, writable
 
 #: How long a start waits for all of it.
@@ -34,9 +34,6 @@ _SECONDS = 10.0
 
 #: How often one pilot looks.
 _PAUSE_SECONDS = 60.0
-
-#: File systems of one node alone.
-_LOCAL = frozenset("ext2 ext3 ext4 xfs btrfs zfs f2fs jfs reiserfs tmpfs overlay".split())
 
 _OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -79,7 +76,7 @@ def _clean(directories: Iterable[str]) -> None:
     found = [one for directory in directories for one in notes_in(directory)]
     in_use = {one.note.workdir for one in found if one.living}
     for one in found:
-        if one.living or not _is_nobodys(one.note):
+        if one.living or not _is_nobodys(one):
             continue
         # Two pilots that start at once need not both do it.
         with contextlib.suppress(OSError), _locked(os.path.join(one.directory, one.name)) as path:
@@ -101,15 +98,15 @@ def _locked(path: str) -> Iterator[str]:
         os.close(fd)
 
 
-def _is_nobodys(note: Note) -> bool:
+def _is_nobodys(found: Found) -> bool:
     """
     Tell whether a note's writer, which is no process here, is none anywhere.
     """
+    note = found.note
     if note.boot and note.boot == procfs.boot_id():
         return note.pid_namespace == procfs.namespaces().get("pid")
-    mount = mounts.mounts_of().at(note.workdir)
 
-    return bool(note.boot) and mount is not None and mount.fs_type in _LOCAL
+    return bool(note.boot) and is_local(note.workdir) and is_local(found.directory)
 
 
 def _remove(note: Note, *, with_points: bool) -> None:
