@@ -16,7 +16,7 @@ from typing import Callable, Generic, Optional, TypeVar, cast
 
 T = TypeVar("T")
 
-#: How often it is asked whether a thread that says nothing is there at all.
+#: How often it is looked for signals, and for a thread that says nothing.
 _ASK_SECONDS = 0.2
 
 
@@ -56,7 +56,9 @@ def sheltered(
         call.start()
         if meanwhile is not None:
             meanwhile()
-        call.done.wait()
+        # The kernel may give a signal to another thread: Python's handler runs once this one does something.
+        while not call.done.wait(_ASK_SECONDS):
+            pass
     except BaseException:
         # A child that *meanwhile* forked does not have that thread.
         if os.getpid() == owner:

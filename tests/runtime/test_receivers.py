@@ -66,7 +66,7 @@ def journal(tmp_path):
 
 def children(pid):
     """List the children of a process."""
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [int(word) for one in Path(f"/proc/{pid}/task").glob("*/children") for word in one.read_text().split()]
 
 
 class Daemon:

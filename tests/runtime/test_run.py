@@ -294,8 +294,8 @@ def test_runtime_killed(cli, image):
     """A runtime that is killed while the payload runs is not the payload's failure."""
     process = cli.start("--image", image("tiny"), command=("sh", "-c", "echo ready; exec sleep 300"))
     assert b"ready\n" == process.stdout.readline()
-    with open(f"/proc/{process.pid}/task/{process.pid}/children") as f:
-        children = [int(pid) for pid in f.read().split()]
+    lists = Path(f"/proc/{process.pid}/task").glob("*/children")
+    children = [int(pid) for found in lists for pid in found.read_text().split()]
     launcher = next(pid for pid in children if b"lifeline" not in Path(f"/proc/{pid}/cmdline").read_bytes())
     os.kill(launcher, signal.SIGKILL)
     ran = cli.read(process.wait(60))
