@@ -14,7 +14,6 @@ A third, with the launch's protocol in a shell, is in `_supervisor`.
 
 from __future__ import annotations
 
-import csv
 import io
 import os
 import shlex
@@ -101,6 +100,10 @@ def runtime_environ(plan: Plan, scratch: str) -> dict[str, str]:
     return environ
 
 
+#: A field with none of these is written as it is.
+_ODD_IN_CSV = frozenset(',"\r\n')
+
+
 def _mount_spec(source: str, target: str, *, writable: bool) -> str:
     """
     Write one ``--mount`` value, a line of CSV (RFC 4180).
@@ -111,6 +114,10 @@ def _mount_spec(source: str, target: str, *, writable: bool) -> str:
     fields = ["type=bind", f"src={source}", f"dst={target}"]
     if not writable:
         fields.append("ro")
+    if not _ODD_IN_CSV.intersection(source + target):
+        return ",".join(fields)
+    import csv
+
     line = io.StringIO()
     # The writer quotes a newline only when it ends its lines with one.
     csv.writer(line, lineterminator="\r\n").writerow(fields)

@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 
 from wlcg_isolate.environment import SHELL_OWNED
+from wlcg_isolate.errors import LaunchError
 from wlcg_isolate.host import procfs
-from wlcg_isolate.launch import inherited, process
+from wlcg_isolate.launch import inherited, lifeline, process
 from wlcg_isolate.launch.child import Child
 from wlcg_isolate.launch.lifeline import Lifeline
 from wlcg_isolate.launch.process import Ended
@@ -273,33 +274,77 @@ def test_no_release_means_no_payload(release, words):
     assert ((125, None), b"") == (child.ended, said)
 
 
-def test_lifeline_kills_when_its_holder_dies(start):
-    """When the pilot's end of the pipe closes without a word, the runtime dies."""
-    target = start("/bin/sleep", "60")
-    line = Lifeline(target.pid)
-    line._drop()
-    target.wait(30)
+#: A pilot of its own, since its watcher serves a whole process.
+PILOT = """
+import os, signal, subprocess, sys, time
+from wlcg_isolate.launch import lifeline
+from wlcg_isolate.launch.lifeline import Lifeline
+targets = [subprocess.Popen(["/bin/sleep", "60"], start_new_session=True) for _ in range(3)]
+lines = [Lifeline(target.pid) for target in targets]
+"""
+FULL = """
+os.kill(lifeline._all._watcher.pid, signal.SIGSTOP)
+lifeline.signal.SIGCONT = 0
+for _ in range(4000):
+    Lifeline(os.getpid()).release()
+"""
+SAY_PIDS = """
+print(*(target.pid for target in targets), lifeline._all._watcher.pid, flush=True)
+sys.stdin.read()
+"""
 
-    assert Ended(None, signal.SIGKILL) == target.ended
-    line._watcher.wait(30)
-    line._watcher.close()
+
+def _killed_pilot(script, inside):
+    """Run a pilot and kill it; tell which of its targets ended, and what *inside* says meanwhile."""
+    with subprocess.Popen(
+        [sys.executable, "-c", PILOT + script + SAY_PIDS], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as pilot:
+        *targets, watcher = (int(word) for word in pilot.stdout.readline().split())
+        pidfds = {os.pidfd_open(pid): pid for pid in (*targets, watcher)}
+        inside(watcher)
+        pilot.kill()
+    try:
+        # It ends after all that it kills.
+        assert process.wait_readable([next(fd for fd, pid in pidfds.items() if pid == watcher)], 30)
+        ended = {pidfds[fd] for fd in process.wait_readable(list(pidfds), 0)}
+        return [pid in ended for pid in targets]
+    finally:
+        for fd in pidfds:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(fd, signal.SIGKILL)
+            os.close(fd)
 
 
-def test_lifeline_outlives_a_request_to_end(start):
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("", [True, True, True]),
+        ("lines[1].release()", [True, False, True]),
+        ("lines[0].release(); lines[0] = Lifeline(targets[0].pid)", [True, True, True]),
+        ("lines[1].text = f'{targets[1].pid}:1'; lifeline._all._start()", [True, False, True]),
+        ("lifeline._all._watcher.kill(); lines[1].release()", [True, False, True]),
+        ("os.kill(lifeline._all._watcher.pid, signal.SIGSTOP); lines[1].release()", [True, False, True]),
+        (FULL, [True, True, True]),
+    ],
+    ids=["all", "one ended", "one again", "number of another", "watcher killed", "watcher stopped", "pipe full"],
+)
+def test_lifeline_kills_what_runs(script, expected):
+    """When the pilot dies without a word, what it had running dies, and nothing else, whatever befell the watcher."""
+    assert expected == _killed_pilot(script, lambda _: None)
+
+
+def test_lifeline_outlives_a_request_to_end():
     """The TERM that a batch system sends to everybody does not blind the watcher."""
-    target = start("/bin/sleep", "60")
-    line = Lifeline(target.pid)
-    for _ in range(600):
-        ignored = int(re.search(r"SigIgn:\t(\w+)", Path(f"/proc/{line._watcher.pid}/status").read_text())[1], 16)
-        if ignored & 1 << (signal.SIGTERM - 1):
-            break
-        time.sleep(0.05)
-    os.kill(line._watcher.pid, signal.SIGTERM)
 
-    assert not line._watcher.wait(0.1)
-    line._drop()
-    assert (True, True) == (target.wait(30), line._watcher.wait(30))
-    line._watcher.close()
+    def ask_to_end(watcher):
+        for _ in range(600):
+            ignored = int(re.search(r"SigIgn:\t(\w+)", Path(f"/proc/{watcher}/status").read_text())[1], 16)
+            if ignored & 1 << (signal.SIGTERM - 1):
+                break
+            time.sleep(0.05)
+        os.kill(watcher, signal.SIGTERM)
+
+    assert [True, True, True] == _killed_pilot("", ask_to_end)
 
 
 FORKED = """
@@ -330,10 +375,48 @@ def test_lifeline_is_not_held_by_a_forked_child():
     assert ([], [pidfd]) == (early, ended)
 
 
-def test_lifeline_spares_after_release(start):
-    """A released watcher ends and kills nobody."""
+def test_lifeline_of_a_forked_child(start):
+    """A child that the pilot forked has a watcher of its own, and leaves its parent's alone."""
     target = start("/bin/sleep", "60")
     line = Lifeline(target.pid)
+    pid = os.fork()
+    if pid == 0:
+        own = Lifeline(target.pid)
+        watcher = lifeline._all._watcher
+        own.release()
+        os._exit(0 if (watcher.ended, lifeline._all._watcher) == (Ended(None, signal.SIGKILL), None) else 1)
+    _, status = os.waitpid(pid, 0)
+    runs = lifeline._all._watcher.poll()
     line.release()
 
-    assert (Ended(0, None), False) == (line._watcher.ended, target.wait(0.05))
+    assert (0, False, False) == (status, runs, target.wait(0.05))
+
+
+def test_lifeline_leaves_nothing(start):
+    """The last of all that ran takes the watcher with it, also one that was stopped, and kills nobody else."""
+    before = len(os.listdir("/proc/self/fd"))
+    target = start("/bin/sleep", "60")
+    lines = [Lifeline(target.pid) for _ in range(3)]
+    watcher = lifeline._all._watcher
+    os.kill(watcher.pid, signal.SIGSTOP)
+    begun = time.monotonic()
+    for line in (*lines, lines[0]):
+        line.release()
+    took = time.monotonic() - begun
+
+    assert (Ended(None, signal.SIGKILL), None) == (watcher.ended, lifeline._all._watcher)
+    assert not target.wait(0.05)
+    # The target has one.
+    assert (before + 1, True) == (len(os.listdir("/proc/self/fd")), took < 5)
+
+
+def test_lifeline_that_cannot_be_started(start, mocker):
+    """Without a watcher there is no payload, and nothing is left of it; those that run keep theirs."""
+    target = start("/bin/sleep", "60")
+    before = len(os.listdir("/proc/self/fd"))
+    spawn = mocker.patch("wlcg_isolate.launch.process.spawn", side_effect=BlockingIOError(11, "no more processes"))
+    with pytest.raises(LaunchError, match="no process can watch the pilot: no more processes"):
+        lifeline.watch(target.pid)
+
+    assert (1, before) == (spawn.call_count, len(os.listdir("/proc/self/fd")))
+    assert (None, []) == (lifeline._all._watcher, lifeline._all._lines)

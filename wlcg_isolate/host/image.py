@@ -9,7 +9,6 @@ this node.  Which one is taken, and why not the others, is decided by
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Optional
 
@@ -286,6 +285,8 @@ def _of_file(fact: ImageFact, policy: Policy, workdir: Optional[str]) -> ImageFa
     Add what a plan needs to know of a node that must unpack an image file.
     """
     room = None if workdir is None else within(policy.touch_seconds(workdir), lambda: _room(workdir))
+    import shutil
+
     search = f"{RUNTIME_ENVIRON['PATH']}:{os.environ.get('PATH', '')}"
 
     return attrs.evolve(fact, room=room, unsquashfs=shutil.which("unsquashfs", path=search))

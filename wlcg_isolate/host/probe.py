@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Optional
@@ -231,6 +230,8 @@ def _method(start: Start) -> str:
 
 
 def _write_image(stack: contextlib.ExitStack, form: str, home: str, machine: str) -> _Image:
+    import shutil
+
     place = _make_place()
     stack.callback(shutil.rmtree, place, ignore_errors=True)
     work = os.path.join(place, "work")

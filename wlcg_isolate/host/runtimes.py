@@ -9,7 +9,6 @@ starts no container.  Nothing is asked twice: see `wlcg_isolate.host.cache`.
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
@@ -60,6 +59,8 @@ def candidates(
     condor = environ.get("CONDOR_DIR", "")
     usable = [wanted for wanted in search if condor.startswith("/") or "{condor}" not in wanted]
     wanted = [template.replace("{arch}", machine).replace("{condor}", condor) for template in usable]
+    import shutil
+
     # An empty or relative directory there would mean the payload's own.
     path = [place for place in environ.get("PATH", os.defpath).split(":") if place.startswith("/")]
     names = {name: partial(shutil.which, name, path=":".join(path)) for name in wanted if "/" not in name}

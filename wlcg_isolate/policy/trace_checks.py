@@ -10,8 +10,6 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from wlcg_isolate.policy.address import address_faults
-
 #: What becomes of a payload whose records cannot be written.
 ON_WRITE_ERROR = ("refuse", "continue")
 
@@ -70,6 +68,11 @@ def receivers(value: Any) -> Iterator[str]:
     if not isinstance(value, Mapping):
         yield "must map names to addresses"
         return
+    if not value:
+        return
+    # Most nodes have none, and the reader of addresses is large.
+    from wlcg_isolate.policy.address import address_faults
+
     for name, address in value.items():
         if not isinstance(name, str) or not _NAME.match(name):
             yield f"holds {name!r}, which is no name of a receiver"
