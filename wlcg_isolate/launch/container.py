@@ -199,10 +199,13 @@ class Container:
             grace: Seconds; the plan's when nothing else is said.  0 kills at
                 once.
         """
+        if not self.is_ours:
+            # In a child of the pilot a thread that is not here may hold the lock.
+            return
         with self._guard:
             wanted = self.plan.grace if grace is None else max(0.0, grace)
             self._end.asked = wanted if self._end.asked is None else min(self._end.asked, wanted)
-            if self._bell is not None and self.is_ours:
+            if self._bell is not None:
                 self._bell.ring()
 
     def wait(self) -> Outcome:
