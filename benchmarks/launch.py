@@ -55,8 +55,8 @@ PHASES: dict[str, tuple[tuple[Any, str], ...]] = {
     "clean-up": ((container.Container, "_close"),),
 }
 
-#: Statements for a fresh interpreter; each does what the one before did, too,
-#: but for the last but one.
+#: Statements for a fresh interpreter, which as in the command line takes no
+#: modules from the current directory.
 FRESH = {
     "nothing": "pass",
     "import attrs": "import attrs",
@@ -196,7 +196,7 @@ def measure_fresh(place: Place, rounds: int) -> Costs:
     """
     ways: dict[str, Callable[[], object]] = {
         name: functools.partial(
-            _quiet, [sys.executable, "-c", code, place.image, place.runtime, place.work, place.trace], os.environ
+            _quiet, [sys.executable, "-I", "-c", code, place.image, place.runtime, place.work, place.trace], os.environ
         )
         for name, code in FRESH.items()
     }

@@ -237,4 +237,4 @@ def test_plain_plan_is_cheap(tmp_path, environ):
 
     assert {"wlcg_isolate.plan", *(["wlcg_isolate.policy.merge"] if environ else [])} <= loaded
     assert set() == loaded & {"structlog", "spython", "cattrs", "tomllib", "tomli", "wlcg_isolate.platforms"}
-    assert set() == loaded & {"cryptography", "csv", "duckdb", "http", "shutil", "socket", "ssl", "urllib.parse"}
+    assert set() == loaded & {"cryptography", "csv", "duckdb", "http", "socket", "ssl", "urllib.parse"}
