@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import socket
 import stat
@@ -285,7 +286,6 @@ def test_no_nested_container(nested):
 
 #: Leaves options out that it is given, and is the real runtime otherwise.
 FORGETFUL = """\
-#!{python}
 import os, sys
 words, drop = sys.argv[1:], {drop!r}
 if words[-1] != "/wlcg-probe":
@@ -322,8 +322,10 @@ def forgetful(tmp_path, runtime):
     """Make a runtime that leaves options out in silence."""
 
     def make(drop):
-        program = tmp_path / "apptainer"
-        program.write_text(FORGETFUL.format(python=sys.executable, drop=drop, runtime=os.path.realpath(runtime)))
+        program, text = tmp_path / "apptainer", tmp_path / "forgetful.py"
+        text.write_text(FORGETFUL.format(drop=drop, runtime=os.path.realpath(runtime)))
+        # Not in the first line, where no blank may be.
+        program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {shlex.quote(str(text))} "$@"\n')
         program.chmod(program.stat().st_mode | stat.S_IXUSR)
         return str(program)
 
