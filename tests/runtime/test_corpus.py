@@ -73,9 +73,15 @@ FILES = {
     "no-first-line": (b"exit 8\n", 0o755),
 }
 
+
+def number_of(name):
+    """Return a signal's number; Python has a name for STKFLT since 3.11."""
+    return 16 if name == "STKFLT" else signal.Signals[f"SIG{name}"]
+
+
 SHELL = {
     **{f"exit {status}": (f"exit {status}", ended(status)) for status in STATUSES},
-    **{f"signal {name}": (f"kill -{name} $$", killed(signal.Signals[f"SIG{name}"])) for name in ENDING},
+    **{f"signal {name}": (f"kill -{name} $$", killed(number_of(name))) for name in ENDING},
     **{f"signal {number}": (f"kill -{number} $$", killed(number)) for number in REAL_TIME},
     **{
         f"says {text.split()[0]} {text[-9:]} and exits {status}": (f'echo "{text}" >&2; exit {status}', ended(status))

@@ -215,14 +215,14 @@ def at_shell(cli, image):
 def test_payload_in_the_background(at_shell):
     """What is typed while a payload runs in the background is the shell's, whichever descriptor the payload reads."""
     someone, run = at_shell
-    someone.type(f"{run('echo up; for i in 1 2; do read x <&$i & done; read x; echo took $x')} &\n")
+    someone.type(f"{run('echo up; for i in 1 2; do read x <&$i & done; wait; read x; echo took $x')} &\n")
     someone.see(rb"up\r+\n")
     for word in ("one", "two", "three"):
         someone.ask(f"echo {word}", word.encode() + b"\r\n")
-    # In the foreground it is the payload's.
+    # In the foreground it is the payload's, whose readers have a line each.
     someone.type("fg\n")
     time.sleep(0.5)
-    someone.type("key\n")
+    someone.type("first\nsecond\nkey\n")
     someone.see(rb"took key\r+\n")
     someone.see(rb"now> ")
     someone.ask("echo status $?", b"status 0\r\n")

@@ -109,7 +109,7 @@ def test_pilot_that_fails(request_for, policy, tmp_path, error):
     assert ["payload.authorised", "payload.start", "payload.killed", "payload.end"] == [
         record["event.action"] for record in records
     ]
-    assert ("kill", 9) == (records[2]["wlcg.kill.reason"], records[2]["wlcg.kill.signal"])
+    assert ("stop", 9) == (records[2]["wlcg.kill.reason"], records[2]["wlcg.kill.signal"])
     assert ("signal", 9) == (records[3]["wlcg.outcome.failed_by"], records[3]["wlcg.process.term_signal"])
 
 
