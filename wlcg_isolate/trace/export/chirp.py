@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 
 from wlcg_isolate.policy.address import Address
 from wlcg_isolate.trace.export.core import core_of
-from wlcg_isolate.trace.export.receiver import ReceiverError, Refusal, fields_of
+from wlcg_isolate.trace.export.receiver import Answered, ReceiverError, Refusal, fields_of
 
 #: Attributes travel in the updates of a starter.
 _MOST = 2000
@@ -39,12 +39,10 @@ def literal(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-class Chirp:
+class Chirp(Answered):
     """
     The job's own starter.
     """
-
-    settles = 0.0
 
     def __init__(self, address: Address) -> None:
         self._prefix = address.path.strip("/")
@@ -63,23 +61,6 @@ class Chirp:
             self._run(("set_job_attr_delayed", attribute_of(self._prefix, action), value), seconds)
 
         return ()
-
-    def delivered(self) -> bool:
-        """
-        Say yes: the starter has answered.
-        """
-        return True
-
-    def goodbye(self, _seconds: float) -> None:
-        """
-        End the connection; what was sent is taken.
-        """
-        self.close()
-
-    def close(self) -> None:
-        """
-        Do nothing: each attribute has a connection of its own.
-        """
 
     def _run(self, words: tuple[str, ...], seconds: float) -> None:
         import shutil

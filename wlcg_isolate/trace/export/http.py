@@ -17,7 +17,7 @@ from http import client
 from typing import Any, Optional
 
 from wlcg_isolate.policy.address import Address
-from wlcg_isolate.trace.export.receiver import ReceiverError, Refusal, fields_of
+from wlcg_isolate.trace.export.receiver import Answered, ReceiverError, Refusal, fields_of
 
 _NDJSON = "application/x-ndjson"
 
@@ -31,12 +31,10 @@ _MOST_TOKEN = 1 << 16
 _TAKEN = frozenset({200, 201, 409})
 
 
-class Http:
+class Http(Answered):
     """
     One connection, kept open.
     """
-
-    settles = 0.0
 
     def __init__(self, address: Address) -> None:
         self._address = address
@@ -59,18 +57,6 @@ class Http:
             raise ReceiverError(f"{self._place()}: status {status}")
 
         return self._verdicts(answer, len(lines)) if self._bulk else ()
-
-    def delivered(self) -> bool:
-        """
-        Say yes: each request was answered.
-        """
-        return True
-
-    def goodbye(self, _seconds: float) -> None:
-        """
-        End the connection; what was sent is taken.
-        """
-        self.close()
 
     def close(self) -> None:
         """

@@ -12,10 +12,10 @@ import socket
 import struct
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any, Optional
+from typing import Any
 
 from wlcg_isolate.policy.address import Address
-from wlcg_isolate.trace.export.receiver import ReceiverError, Refusal, fields_of
+from wlcg_isolate.trace.export.receiver import Datagrams, ReceiverError, Refusal, fields_of
 
 #: One message id for each event, as sd-id128(3) asks: journalctl finds the
 #: events of one kind by it.
@@ -69,16 +69,13 @@ def _field(name: str, value: Any) -> bytes:
     return name.encode() + b"=" + data + b"\n"
 
 
-class Journald:
+class Journald(Datagrams):
     """
     The journal's socket.
     """
 
-    settles = 0.0
-
     def __init__(self, address: Address) -> None:
         self._path = address.path
-        self._socket: Optional[socket.socket] = None
 
     def send(self, lines: Sequence[bytes], seconds: float) -> Sequence[Refusal]:
         """
@@ -95,26 +92,6 @@ class Journald:
                 raise ReceiverError(f"journald {self._path}: {e.strerror or e}", number) from e
 
         return ()
-
-    def delivered(self) -> bool:
-        """
-        Say yes: a local datagram is with its receiver.
-        """
-        return True
-
-    def goodbye(self, _seconds: float) -> None:
-        """
-        End the connection; what was sent is taken.
-        """
-        self.close()
-
-    def close(self) -> None:
-        """
-        End the connection.
-        """
-        if self._socket is not None:
-            self._socket.close()
-        self._socket = None
 
     def _send(self, data: bytes, seconds: float) -> None:
         if self._socket is None:

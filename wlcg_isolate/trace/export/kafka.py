@@ -12,15 +12,13 @@ from collections.abc import Sequence
 from typing import Any, Optional
 
 from wlcg_isolate.policy.address import Address
-from wlcg_isolate.trace.export.receiver import ReceiverError, Refusal, fields_of
+from wlcg_isolate.trace.export.receiver import Answered, ReceiverError, Refusal, fields_of
 
 
-class Kafka:
+class Kafka(Answered):
     """
     One producer for one topic.
     """
-
-    settles = 0.0
 
     def __init__(self, address: Address) -> None:
         try:
@@ -64,18 +62,6 @@ class Kafka:
             raise ReceiverError(f"kafka {self._address.host}: {reason}", acknowledged.index(False))
 
         return ()
-
-    def delivered(self) -> bool:
-        """
-        Say yes: each record was acknowledged.
-        """
-        return True
-
-    def goodbye(self, _seconds: float) -> None:
-        """
-        End the connection; what was sent is taken.
-        """
-        self.close()
 
     def close(self) -> None:
         """

@@ -5,8 +5,9 @@ What takes records, whatever its protocol.
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Optional, Protocol
 
 from wlcg_isolate.policy.address import Address, read_address
 
@@ -85,6 +86,47 @@ class Receiver(Protocol):
         """
         End the connection.
         """
+
+
+class Answered:
+    """
+    A receiver that has taken what `send` did not raise for.
+    """
+
+    settles = 0.0
+
+    def delivered(self) -> bool:
+        """
+        Say yes: it is with the receiver.
+        """
+        return True
+
+    def goodbye(self, _seconds: float) -> None:
+        """
+        End the connection; what was sent is taken.
+        """
+        self.close()
+
+    def close(self) -> None:
+        """
+        Do nothing, where no connection is kept.
+        """
+
+
+class Datagrams(Answered):
+    """
+    A receiver of datagrams, which is with them when the kernel has them.
+    """
+
+    _socket: Optional[socket.socket] = None
+
+    def close(self) -> None:
+        """
+        End the connection.
+        """
+        if self._socket is not None:
+            self._socket.close()
+        self._socket = None
 
 
 def open_receiver(address: str) -> Receiver:

@@ -20,7 +20,7 @@ from typing import Optional
 
 from wlcg_isolate.policy.address import Address
 from wlcg_isolate.trace.export.core import fitting
-from wlcg_isolate.trace.export.receiver import ReceiverError, Refusal, fields_of
+from wlcg_isolate.trace.export.receiver import Datagrams, ReceiverError, Refusal, fields_of
 
 _AUTHPRIV = 10
 _NOTICE, _INFO = 5, 6
@@ -62,18 +62,15 @@ def _word(value: object, most: int) -> str:
     return text[:most] or "-"
 
 
-class DatagramSyslog:
+class DatagramSyslog(Datagrams):
     """
     Syslog over a UNIX socket or UDP, which have no answer.
     """
-
-    settles = 0.0
 
     def __init__(self, address: Address) -> None:
         self._address = address
         self._facility = address.number("facility", _AUTHPRIV)
         self._most = address.number("size", _DATAGRAM if address.host else _FRAME)
-        self._socket: Optional[socket.socket] = None
 
     def send(self, lines: Sequence[bytes], seconds: float) -> Sequence[Refusal]:
         """
@@ -92,26 +89,6 @@ class DatagramSyslog:
                 raise ReceiverError(f"{_name(self._address)}: {e.strerror or e}", max(0, before)) from e
 
         return ()
-
-    def delivered(self) -> bool:
-        """
-        Say yes: what was handed to the kernel has gone.
-        """
-        return True
-
-    def goodbye(self, _seconds: float) -> None:
-        """
-        End the connection; what was sent is taken.
-        """
-        self.close()
-
-    def close(self) -> None:
-        """
-        End the connection.
-        """
-        if self._socket is not None:
-            self._socket.close()
-        self._socket = None
 
     def _send(self, line: bytes, seconds: float) -> None:
         if self._socket is None:
