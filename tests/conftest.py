@@ -156,7 +156,7 @@ def all_hosts():
 
 def pytest_collection_modifyitems(config, items):
     """Leave out what takes long, unless it is asked for."""
-    for mark in ("soak", "spark"):
+    for mark in ("soak", "spark", "integration"):
         if mark not in config.option.markexpr:
             long = [item for item in items if item.get_closest_marker(mark)]
             config.hook.pytest_deselected(items=long)
