@@ -35,6 +35,7 @@ SCHEMAS = HERE.parent / "wlcg_isolate" / "schemas"
 
 sys.path.insert(0, str(HERE))
 
+from compatibility import all_lines, table  # noqa: E402 - a neighbour of this script
 from schemas import of_type, policy_meanings, policy_schema, request_schema, trace_schema  # noqa: E402 - a neighbour of this script
 
 
@@ -385,6 +386,23 @@ What the tests hold open is listed in [what isolation means here](../explanation
 This page is made by `docs/generate.py`."""
 
 
+def compatibility() -> str:
+    """
+    Write the page of what each pilot finds served.
+    """
+    return "\n".join([_COMPATIBILITY_HEAD, *table(all_lines(HERE.parent / "tests")), ""])
+
+
+_COMPATIBILITY_HEAD = """\
+# Compatibility
+
+Which features of each pilot and batch system are served, which differ on purpose, and which are out of scope, and why.
+The lines are the marks of the tests that prove them (below `tests/`); a feature without a test is not here.
+"Inside the real thing" means that the pilot or batch system itself ran the payload, in real Apptainer; "table" that values were compared, and nothing started.
+How test cases of other systems come out is told in [differences](differences.md).
+This page is made by `docs/generate.py`."""
+
+
 def schema(make: Callable[[], dict[str, Any]]) -> str:
     """
     Write a JSON Schema.
@@ -395,6 +413,7 @@ def schema(make: Callable[[], dict[str, Any]]) -> str:
 PAGES: Mapping[Path, Callable[[], str]] = {
     HERE / "reference" / "journal.md": journal,
     HERE / "reference" / "attempts.md": attempts,
+    HERE / "reference" / "compatibility.md": compatibility,
     HERE / "reference" / "kinds.md": kinds,
     HERE / "reference" / "mappings.md": mappings,
     HERE / "reference" / "messages.md": messages,

@@ -27,6 +27,7 @@ def _generator():
 
 GENERATED = (
     "attempts.md",
+    "compatibility.md",
     "kinds.md",
     "mappings.md",
     "messages.md",
