@@ -114,10 +114,10 @@ def _rows(action: str, moment: str, made: dict[str, str]) -> str:
     known = {
         "event_action": f"'{action}'",
         "event_id": "CAST(uuid() AS VARCHAR)",
-        "container_id": "CAST(md5_number('c' || n)::UUID AS VARCHAR)",
-        "payload_id": "CAST(md5_number('c' || n)::UUID AS VARCHAR)",
+        "container_id": "CAST(md5('c' || n)::UUID AS VARCHAR)",
+        "payload_id": "CAST(md5('c' || n)::UUID AS VARCHAR)",
         "host_name": "'wn' || lpad(CAST(h AS VARCHAR), 4, '0') || '.example.org'",
-        "host_boot_id": "CAST(md5_number('b' || h)::UUID AS VARCHAR)",
+        "host_boot_id": "CAST(md5('b' || h)::UUID AS VARCHAR)",
         "timestamp": f"strftime(make_timestamp({moment}), '%Y-%m-%dT%H:%M:%S.%fZ')",
         "time": moment,
         "day": f"strftime(make_timestamp({moment}), '%Y-%m-%d')",
