@@ -1,0 +1,76 @@
+"""
+Run one job with PanDA's pilot: its own job, queue data, thread, executor and
+look at errors.  Run by the pilot's Python; prints what the job became.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import queue
+import sys
+import threading
+import time
+from types import SimpleNamespace
+
+import pilot.user
+
+pilot.user.__path__.append(sys.argv[1])
+
+from pilot.control import payload  # noqa: E402 - finds the plug-in
+from pilot.info.jobdata import JobData  # noqa: E402
+from pilot.info.queuedata import QueueData  # noqa: E402
+
+NAMES = ("finished_data_in", "validated_payloads", "monitored_payloads", "finished_payloads", "failed_payloads")
+
+
+class Args(SimpleNamespace):
+    """What a pilot was told; nothing else."""
+
+    def __getattr__(self, name):
+        """Give the default of the pilot's options."""
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return ""
+
+
+def main():
+    """Run it."""
+    said = json.loads(sys.argv[2])
+    home = os.path.dirname(said["job"]["workdir"])
+    os.environ.update(PILOT_HOME=home, PILOT_WORK_DIR=home, PILOT_SITENAME="Q")
+    os.environ["PILOT_USER"] = said.get("user", "isolated")
+    os.chdir(home)
+    job = JobData({"jobid": "4711", "taskid": "17", "attemptnr": 1, "processingtype": "t"}, use_kmap=False)
+    for name, value in said["job"].items():
+        setattr(job, name, value)
+    job.infosys = SimpleNamespace(queuedata=QueueData({"name": "Q", "resource": "Q", **said["queue"]}))
+    job.usecontainer = True
+    args = Args(
+        graceful_stop=threading.Event(), job_aborted=threading.Event(), update_server=False, pod=False,
+        workflow="generic", harvester=False, version_tag="PR", queue="Q", resource="Q", mainworkdir=os.getcwd(),
+        timing={}, start_time=time.time(), job_type="user", harvester_workdir="", harvester_submitmode="pull",
+    )  # fmt: skip
+    queues = SimpleNamespace(**{name: queue.Queue() for name in NAMES})
+    queues.finished_data_in.put(job)
+    queues.validated_payloads.put(job)
+    traces = SimpleNamespace(pilot={"nr_jobs": 0, "error_code": 0})
+    thread = threading.Thread(target=payload.execute_payloads, args=(queues, traces, args), daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 60
+    while queues.finished_payloads.empty() and queues.failed_payloads.empty() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    args.graceful_stop.set()
+    fate = "finished" if not queues.finished_payloads.empty() else "failed"
+    if queues.failed_payloads.empty() and fate == "failed":
+        fate = "lost"
+    print(json.dumps([fate, job.transexitcode, job.piloterrorcodes, job.piloterrordiags]))  # noqa: T201 - read by the test
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level="DEBUG")
+    main()
+    sys.stdout.flush()
+    # The pilot's threads are not waited for.
+    os._exit(0)

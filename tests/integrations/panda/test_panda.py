@@ -1,0 +1,223 @@
+"""
+PanDA's pilot 3 runs jobs through its own execution code and the plug-in of
+``examples/panda``, in real Apptainer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+PLUGIN = HERE.parents[2] / "examples" / "panda"
+DN = "/DC=ch/DC=cern/OU=Users/CN=someone"
+
+#: Sent over by the pilot itself; here it starts none.
+OUT_OF_SCOPE = {
+    ("panda", "payloads that start a container themselves (runcontainer)"): "the pilot leaves the wrapper out for them",
+    ("panda", "event service jobs"): "the pilot leaves the wrapper out for them, but for Raythena",
+    ("panda", "choice of software release (asetup, lsetup)"): "runs inside the container as the job's command has it",
+}
+
+
+class Pilot:
+    """One job of the pilot, in a place of its own."""
+
+    def __init__(self, place, environ, image):
+        self.workdir = place / "PanDA" / "job"
+        self.workdir.mkdir(parents=True)
+        self.environ = environ
+        self.image = image
+        self.place = place
+
+    def run(self, script, *, queue=None, environ=None, **job):
+        """Run a job whose payload is a script; give its fate, exit status, error codes and diagnostics."""
+        (self.workdir / "trf.sh").write_text(f"#!/bin/bash\n{script}\n")
+        (self.workdir / "trf.sh").chmod(0o755)
+        said = {"workdir": str(self.workdir), "transformation": "trf.sh", "imagename": self.image, "produserid": DN}
+        words = json.dumps({"job": {**said, **job}, "queue": queue or {}})
+        argv = [sys.executable, "-W", "ignore", str(HERE / "job.py"), str(PLUGIN), words]
+        done = subprocess.run(
+            argv, env={**self.environ, **(environ or {})}, capture_output=True, text=True, timeout=120, check=False
+        )
+        (self.place / "log").write_text(done.stderr)
+        assert done.stdout, done.stderr[-2000:]
+
+        return json.loads(done.stdout.splitlines()[-1])
+
+    def printed(self, stream="stdout"):
+        """What the payload printed."""
+        return (self.workdir / f"payload.{stream}").read_text()
+
+    def records(self):
+        """All records of payloads."""
+        lines = [line for file in self.place.rglob("*.jsonl") for line in file.read_text().splitlines()]
+
+        return [record for record in map(json.loads, lines) if record["event.action"].startswith("payload.")]
+
+
+@pytest.fixture
+def pilot(tmp_path):
+    """A pilot whose node has Apptainer."""
+    environ = {
+        "PATH": f"{Path(os.environ['WLCG_ISOLATE_TEST_RUNTIME']).parent}:/usr/bin:/bin",
+        "HOME": str(tmp_path),
+        "PYTHONPATH": os.environ["WLCG_ISOLATE_TEST_PANDA_PILOT"],
+        "PANDA_AUTH_TOKEN": "token-of-the-pilot",
+    }
+
+    return Pilot(tmp_path, environ, str(Path(os.environ["WLCG_ISOLATE_TEST_IMAGES"], "debian11")))
+
+
+@pytest.mark.serves("panda", "wrapper and do_use_container as a user plug-in")
+def test_job_finishes(pilot):
+    """The real pilot runs a job in the image, in its working directory, and nothing of the pilot arrives."""
+    fate = pilot.run('. /etc/os-release; echo "$VERSION_ID $PWD ${PANDA_AUTH_TOKEN-none}"; env; echo >made')
+
+    assert ["finished", 0, [], []] == fate
+    assert "11 /srv none" == pilot.printed().splitlines()[0]
+    assert "token-of-the-pilot" not in pilot.printed()
+    assert (pilot.workdir / "made").exists()
+    assert [] == list(pilot.workdir.parent.glob(".wlcg-isolate-*"))
+
+
+@pytest.mark.serves("panda", "trace record with job id and prodUserID")
+def test_job_is_recorded(pilot):
+    """Start and end are on record, with the job and its user."""
+    pilot.run("exit 0")
+    start, end = (r for r in pilot.records() if r["event.action"] in ("payload.start", "payload.end"))
+
+    assert ("4711", "4711") == (start["wlcg.job.id"], end["wlcg.job.id"])
+    assert "CN=someone" in json.dumps(start)
+
+
+FATES = {
+    "fails": ("exit 5", 5, 1305),
+    "fails-with-255": ("echo 'FATAL: container creation failed' >&2; exit 255", 255, 1305),
+    "prints-what-a-runtime-prints": ("echo 'error: while mounting image' >&2; exit 255", 255, 1305),
+    "prints-a-failed-user-namespace": ("echo 'Failed to create user namespace' >&2; exit 1", 1, 1305),
+    "prints-operation-not-permitted": ("echo 'Operation not permitted' >&2; exit 1", 1, 1305),
+    "prints-apptainer-not-installed": ("echo 'Apptainer is not installed' >&2; exit 3", 3, 1305),
+    "cannot-make-a-directory": ("echo 'cannot create directory' >&2; exit 64", 64, 1305),
+    "unknown-transform": ("exit 251", 251, 1305),
+    "crashes": ("kill -SEGV $$", 139, 1328),
+}
+
+
+@pytest.mark.serves("panda", "error codes of payloads, whatever they print")
+@pytest.mark.parametrize("case", FATES)
+def test_payload_fails(pilot, case):
+    """The payload is blamed for what it did, with its own exit status."""
+    script, status, code = FATES[case]
+    fate, transexit, codes, _ = pilot.run(script)
+
+    assert ("failed", status, [code]) == (fate, transexit, codes[:1])
+
+
+@pytest.mark.differs(
+    "panda", "a good payload that prints runtime errors", "it has finished; the pilot may call it a failed container"
+)
+def test_good_payload_prints(pilot):
+    """A job that exits with 0 has finished, though the pilot takes its words for the runtime's."""
+    assert "finished" == pilot.run("echo 'Apptainer is not installed' >&2")[0]
+
+
+@pytest.mark.serves("panda", "IMAGENOTFOUND")
+def test_image_is_missing(pilot):
+    """The job has the code of a missing image, and did not run on the host."""
+    fate, _, codes, texts = pilot.run("echo ran", imagename="/nosuch/image")
+
+    assert ("failed", 1360) == (fate, codes[0])
+    assert "/nosuch/image" in texts[0]
+    assert "ran" not in pilot.printed()
+    assert ["payload.refused"] == [record["event.action"] for record in pilot.records()]
+
+
+@pytest.mark.serves("panda", "APPTAINERNOTINSTALLED")
+def test_runtime_is_missing(pilot):
+    """The job has the code of a missing runtime, and did not run on the host."""
+    fate, _, codes, _ = pilot.run(
+        "echo ran", environ={"PATH": "/usr/bin:/bin"}, queue={"container_type": "apptainer:pilot"}
+    )
+
+    assert ("failed", 1372) == (fate, codes[0])
+    assert "ran" not in pilot.printed()
+
+
+@pytest.mark.serves("panda", "a broken image is no fault of the payload")
+def test_image_is_broken(pilot):
+    """An image that is cut off has the code of an image that cannot be mounted."""
+    image = pilot.place / "broken.sif"
+    image.write_bytes(b"#!/usr/bin/env run-singularity\n" + b"SIF_MAGIC".ljust(9000, b"\0"))
+    fate, _, codes, _ = pilot.run("echo ran", imagename=str(image))
+
+    assert ("failed", 1309) == (fate, codes[0])
+    assert "ran" not in pilot.printed()
+
+
+@pytest.mark.differs(
+    "panda", "a job without image and platform", "refused with an error code; the pilot runs it on the host"
+)
+def test_no_image(pilot):
+    """A job that names nothing to run in does not run on the host."""
+    fate, _, codes, _ = pilot.run("echo ran", imagename="")
+
+    assert "failed" == fate
+    assert codes[0] > 1000
+    assert "ran" not in pilot.printed()
+
+
+@pytest.mark.serves("panda", "container_options: binds")
+@pytest.mark.serves("panda", "environ")
+def test_queue_settings(pilot):
+    """Binds and variables of the queue arrive."""
+    data = pilot.place / "data"
+    data.mkdir()
+    (data / "file").write_text("from the site")
+    queue = {
+        "container_options": f"-B {data}:/data:ro,${{workdir}},/nosuch/dir --contain",
+        "environ": "HOW='it is' WHERE=here",
+    }
+    fate = pilot.run('cat /data/file; echo " $HOW $WHERE"; touch /data/x || echo read-only', queue=queue)
+
+    assert "finished" == fate[0]
+    assert "from the site it is here\nread-only\n" == pilot.printed()
+
+
+@pytest.mark.serves("panda", "catchall: singularity_options")
+def test_catchall(pilot):
+    """The options may stand in the field for everything."""
+    data = pilot.place / "data"
+    data.mkdir()
+    (data / "file").touch()
+    fate = pilot.run("ls /data", queue={"catchall": f"x=1,singularity_options='-B {data}:/data --contain'"})
+
+    assert "finished" == fate[0]
+    assert "file\n" == pilot.printed()
+
+
+@pytest.mark.differs("panda", "container_options that are unknown or lessen isolation", "refused, each with its reason")
+def test_queue_settings_are_refused(pilot):
+    """What nobody understands is not passed on."""
+    fate, _, codes, texts = pilot.run("echo ran", queue={"container_options": "--writable --frobnicate -H /home"})
+
+    assert "failed" == fate
+    assert codes[0] > 1000
+    assert all(word in texts[0] for word in ("--writable", "--frobnicate", "--home"))
+
+
+@pytest.mark.serves("panda", "cmtconfig and alrbuserplatform name the image")
+def test_platform(pilot):
+    """A platform is looked up in policy."""
+    site = pilot.place / "site.toml"
+    site.write_text(f'version = 1\n[image.names]\nel7 = "{pilot.image}"\n')
+    site.chmod(0o600)
+    environ = {"WLCG_ISOLATE_SITE": str(site)}
+    fate = pilot.run("exit 0", imagename="", platform="x86_64-centos7-gcc11-opt", environ=environ)
+
+    assert "finished" == fate[0]
