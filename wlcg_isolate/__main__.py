@@ -15,7 +15,7 @@ status = main()
 # change the exit status that tells of it.
 for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
     signal.signal(number, signal.SIG_IGN)
-if sys.argv[1:2] in (["run"], ["plan"]):
+if sys.argv[1:2] in (["run"], ["plan"], ["job-wrapper"]):
     # They start no helpers that Python would have to end.  Taking its modules
     # apart again takes it a tenth of the time of a whole run, and nobody
     # waits for what a dead file system still holds in a thread.

@@ -18,6 +18,7 @@ from wlcg_isolate.outcome import NOT_STARTED_STATUS
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("run", "run a payload isolated, and tell truthfully how it ended"),
     "plan": ("plan", "show how a payload would run; start nothing"),
+    "job-wrapper": ("job_wrapper", "run a job of HTCondor isolated, as its USER_JOB_WRAPPER"),
     "outcome": ("outcome", "tell what became of a payload that was started without run"),
     "explain": ("explain", "show every policy value and where it comes from"),
     "doctor": ("doctor", "tell what this node can do, and how to mend what it cannot"),

@@ -30,6 +30,7 @@ def main(argv: Sequence[str]) -> int:
     form = parser.add_argument_group("what to print").add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="the plan as JSON")
     form.add_argument("--shell", action="store_true", help="one POSIX shell line that runs the payload")
+    form.add_argument("--format", choices=("htcondor",), help="knobs of HTCondor, which then starts containers itself")
     form.add_argument("--why", metavar="NAME", help="what becomes of one variable, and why")
     node = parser.add_argument_group("for which node")
     node.add_argument("--facts", metavar="FILE", help="plan for the node that wlcg-isolate doctor --json described")
@@ -58,10 +59,14 @@ def _print(plan: Plan, form: argparse.Namespace) -> None:
         print_json({**plan.to_dict(), "start": Start.of(plan).to_dict()})
     elif form.shell:
         print(plan.shell())
+    elif form.format is not None:
+        from wlcg_isolate.pilots.knobs import knobs
+
+        print(knobs(plan), end="")
     elif form.why is not None:
         print(plan.why(form.why))
     else:
         print(plan.explain())
-    if form.json or form.shell or form.why is not None:
+    if form.json or form.shell or form.format is not None or form.why is not None:
         report("\n".join(f"warning: {warning}" for warning in plan.warnings))
     sys.stdout.flush()

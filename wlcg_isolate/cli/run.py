@@ -8,7 +8,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from wlcg_isolate._values import absolute_path
 from wlcg_isolate.cli import options
@@ -79,6 +79,27 @@ def _main(argv: Sequence[str], signals: _Signals) -> int:
     else:
         outcome = _run(parsed.request, parsed.policy, signals)
 
+    _end(outcome, file)
+
+    return outcome.status
+
+
+def run_and_tell(work: Callable[[Callable[[Request, Policy], Outcome]], Outcome]) -> Outcome:
+    """
+    Do what ``run`` does around a payload, for other commands that run one.
+
+    Args:
+        work: Gives the outcome.  It is handed the function that runs a
+            request with this process's signals and terminal.
+    """
+    with _Signals() as signals:
+        outcome = work(lambda request, policy: _run(request, policy, signals))
+        _end(outcome, None)
+
+    return outcome
+
+
+def _end(outcome: Outcome, file: Optional[OutcomeFile]) -> None:
     # The process ends without what Python does at its end.
     end_pilot()
     close_journals()
@@ -88,8 +109,6 @@ def _main(argv: Sequence[str], signals: _Signals) -> int:
     flush()
     if not outcome.started:
         report(outcome.message)
-
-    return outcome.status
 
 
 def _known_policy(parsed: options.Parsed) -> Optional[Policy]:

@@ -1,0 +1,172 @@
+"""
+``wlcg-isolate job-wrapper`` as HTCondor calls it, in real Apptainer.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import pytest
+
+from wlcg_isolate.pilots.knobs import knobs
+from wlcg_isolate.request import Bind
+
+
+class Slot:
+    """One slot of a pilot: a scratch directory with its ads."""
+
+    def __init__(self, place, runtime, program):
+        self.scratch = place / "dir_1"
+        self.scratch.mkdir()
+        self.place = place
+        self.error = place / "dir_1" / ".job_wrapper_failure"
+        self.program = program
+        self.environ = {
+            "PATH": f"{runtime.rpartition('/')[0]}:/usr/bin:/bin",
+            "HOME": str(place),
+            "_CONDOR_SCRATCH_DIR": str(self.scratch),
+            "_CONDOR_JOB_AD": str(self.scratch / ".job.ad"),
+            "_CONDOR_MACHINE_AD": str(self.scratch / ".machine.ad"),
+            "_CONDOR_WRAPPER_ERROR_FILE": str(self.error),
+            "GLIDEIN_CONTAINER_ENV": "osgset",
+        }
+
+    def run(self, *command, job="", machine="", **environ):
+        """Run a job; give its exit status and what it printed."""
+        (self.scratch / ".job.ad").write_text(f'GlobalJobId = "schedd#7.0#1"\n{job}\n')
+        (self.scratch / ".machine.ad").write_text(f'Name = "slot1@wn"\n{machine}\n')
+        done = subprocess.run(
+            [*self.program, "job-wrapper", *command], cwd=self.scratch, env={**self.environ, **environ},
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        self.stderr = done.stderr
+
+        return done.returncode, done.stdout
+
+    def records(self):
+        """All records of payloads."""
+        lines = [line for file in self.place.rglob("*.jsonl") for line in file.read_text().splitlines()]
+
+        return [record for record in map(json.loads, lines) if record["event.action"].startswith("payload.")]
+
+
+@pytest.fixture
+def slot(tmp_path, runtime, command_line):
+    """A slot whose node has Apptainer."""
+    (tmp_path / "cli").mkdir()
+
+    return Slot(tmp_path, runtime, command_line(runtime).program)
+
+
+@pytest.fixture
+def images(image):
+    """The machine ad of a pilot with two images."""
+    return f'SINGULARITY_IMAGES_DICT = "rhel7:{image("debian11")},default:{image("debian13")}"'
+
+
+@pytest.mark.serves("glideinwms", "USER_JOB_WRAPPER")
+@pytest.mark.serves("osg", "exit status of a good image with a failing job")
+def test_job(slot, images):
+    """A job runs in the pilot's image for its platform, with its own exit status and no error file."""
+    slot.error.write_text("of an earlier job")
+    job = 'REQUIRED_OS = "rhel7"'
+    status, printed = slot.run(
+        "sh", "-c", '. /etc/os-release; echo "$VERSION_ID $PWD $HOME"; exit 3', job=job, machine=images
+    )
+
+    assert (3, "11 /srv /srv\n") == (status, printed)
+    assert not slot.error.exists()
+
+
+@pytest.mark.serves("osg", "SingularityCleanEnv: nothing of the host arrives, the job's variables do")
+def test_environment(slot, images):
+    """Upstream's fixture: the job's variables arrive, nothing of the host does; ads are under their new paths."""
+    (slot.scratch / "in").write_text("read\n")
+    status, printed = slot.run(
+        "sh", "-c", 'env; grep GlobalJobId "$_CONDOR_JOB_AD"; cat "$1"', "sh", str(slot.scratch / "in"),
+        machine=images, job='Environment = "FOO=something BAR=\'yes=no\'"', FOO="something", BAR="yes=no",
+        FOOBAR="DO_NOT_PROPAGATE", LD_LIBRARY_PATH="DO_NOT_PROPAGATE", SINGULARITYENV_X="DO_NOT_PROPAGATE",
+    )  # fmt: skip
+
+    assert 0 == status
+    assert "DO_NOT_PROPAGATE" not in printed
+    lines = printed.splitlines()
+    assert {"FOO=something", "BAR=yes=no", "_CONDOR_SCRATCH_DIR=/srv", "_CONDOR_JOB_AD=/srv/.job.ad"} <= set(lines)
+    assert ['GlobalJobId = "schedd#7.0#1"', "read"] == lines[-2:]
+
+
+@pytest.mark.serves("htcondor", "records carry GlobalJobId")
+def test_record(slot, images):
+    """Start and end are on record under the job's id."""
+    slot.run("true", machine=images)
+
+    assert [("payload.start", "schedd#7.0#1"), ("payload.end", "schedd#7.0#1")] == [
+        (record["event.action"], record["wlcg.job.id"])
+        for record in slot.records()
+        if record["event.action"] in ("payload.start", "payload.end")
+    ]
+
+
+@pytest.mark.serves("glideinwms", "the wrapper error file (_CONDOR_WRAPPER_ERROR_FILE)")
+@pytest.mark.serves("osg", "bad binary path: error file, exit status, no job")
+def test_runtime_is_missing(slot, images):
+    """The job goes back to the queue by the error file, in one line, and has not run."""
+    status, printed = slot.run("echo", "ran", machine=images, PATH="/usr/bin:/bin")
+
+    assert "" == printed
+    assert status
+    assert 1 == slot.error.read_text().count("\n")
+    assert slot.error.read_text().startswith("runtime-missing: ")
+
+
+@pytest.mark.serves("osg", "missing image: no job")
+def test_image_is_missing(slot):
+    """A missing image is the node's failure: the job goes back to the queue."""
+    status, printed = slot.run("echo", "ran", job='SingularityImage = "/nosuch/image"')
+
+    assert "" == printed
+    assert status
+    assert slot.error.read_text().startswith("image-missing: ")
+    assert ["payload.refused"] == [record["event.action"] for record in slot.records()]
+
+
+def test_wrong_everywhere_is_no_node_failure(slot, images):
+    """A job that can run nowhere does not go from node to node."""
+    status, printed = slot.run("echo", "ran", machine=images, job='REQUIRED_OS = "vms"')
+
+    assert ("", False) == (printed, slot.error.exists())
+    assert status
+    assert "image-unknown" in slot.stderr
+
+
+def test_no_command(slot):
+    """The wrapper without a job is an error, and its help is none."""
+    assert 0 != slot.run()[0]
+    assert (0, "usage:") == (slot.run("--help")[0], slot.run("--help")[1][:6])
+
+
+@pytest.mark.serves("htcondor", "knobs from a plan (plan --format htcondor)")
+def test_knobs(cli, image, tmp_path):
+    """The command line prints runtime, image, binds and variables."""
+    argv = [*cli.program, "plan", "--format", "htcondor", "--image", image("debian11"), "--workdir", str(cli.workdir)]
+    argv += ["--bind", f"{tmp_path}/work:/data:rw", "--env", 'A=it\'s "x"', "--", "true"]
+    done = subprocess.run(argv, env=cli.environ, capture_output=True, text=True, check=True, timeout=60)
+    lines = dict(line.split(" = ", 1) for line in done.stdout.splitlines() if " = " in line)
+
+    assert f'"{image("debian11")}"' == lines["SINGULARITY_IMAGE_EXPR"]
+    assert lines["SINGULARITY"].endswith("apptainer")
+    assert f"{tmp_path}/work:/data:rw" in lines["SINGULARITY_BIND_EXPR"]
+    assert "A='it''s \"\"x\"\"'" in lines["STARTER_JOB_ENVIRONMENT"]
+    assert "WLCG_ISOLATE_ID" not in done.stdout
+
+
+def test_inexpressible_knobs(request_for, quick, tmp_path):
+    """What HTCondor cannot be told is refused, not left out."""
+    from wlcg_isolate import PlanError, make_plan
+
+    odd = tmp_path / "a,b"
+    odd.mkdir()
+    plan = make_plan(request_for("true", binds=[Bind(source=str(odd), target="/mnt")], env={"X": "$(y)"}), quick)
+    with pytest.raises(PlanError, match="cannot be written"):
+        knobs(plan)

@@ -1,0 +1,146 @@
+"""ClassAds of jobs and machines."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+import pytest
+
+from wlcg_isolate.errors import RequestError
+from wlcg_isolate.pilots.classads import environment_of, parse_ad, read_ad
+
+LITERALS = {
+    'K = "rhel7"': "rhel7",
+    'k="rhel7"': "rhel7",
+    'K = "docker://r/img?x=1:t"': "docker://r/img?x=1:t",
+    'K = "A=1 B=2"': "A=1 B=2",
+    'K = "this is undefined"': "this is undefined",
+    'K = "a \\"b\\" \\\\ c"': 'a "b" \\ c',
+    "K = 7": 7,
+    "K = -1": -1,
+    "K = 3.5": 3.5,
+    "K = 1e3": 1000.0,
+    "K = TRUE": True,
+    "K = false": False,
+    "K = UNDEFINED": None,
+    "K = error": None,
+    "K = ": None,
+    "OTHER = 1": None,
+    "": None,
+    '[ K = "x"; L = 2 ]': None,
+    '[\nK = "x";\nL = 2;\n]': "x",
+}
+
+
+@pytest.mark.serves("glideinwms", "job and machine ClassAds")
+@pytest.mark.parametrize("text", LITERALS)
+def test_literals(text):
+    """A value is read whole, whatever it holds; names have no case."""
+    assert LITERALS[text] == parse_ad(text).get("K")
+
+
+TRUTHS = {
+    "true": True, "2": True, "1": True, "False": False, "0": False, "UNDEFINED": None, '"NotTrue"': None,
+    "-1": True, "3.5": True,
+}  # fmt: skip
+
+
+@pytest.mark.differs(
+    "glideinwms",
+    "truth values of ClassAds",
+    "numbers other than 0 are true, as for HTCondor; a text is none, whatever it holds",
+)
+@pytest.mark.parametrize("text", TRUTHS)
+def test_truth(text):
+    """What is no truth value is the default."""
+    ad = parse_ad(f"K = {text}")
+    expected = TRUTHS[text]
+
+    assert [bool(expected), True if expected is None else expected] == [ad.truth("K"), ad.truth("k", default=True)]
+
+
+def test_bad_lines_are_listed():
+    """What cannot be read is told, and loses nothing else."""
+    ad = parse_ad("A = 1\nnot a line\nB = ][\nC = 2\n# comment\n\nA = 3")
+
+    assert {"a": 3, "c": 2} == dict(ad)
+    assert {"not a line", "B"} == set(ad.unread)
+
+
+@pytest.fixture
+def without_library(monkeypatch):
+    """A node that lacks HTCondor's library."""
+    monkeypatch.setitem(sys.modules, "classad2", None)
+
+
+def test_expressions_without_the_library(without_library):
+    """An expression that nobody can evaluate counts as undefined, and is listed."""
+    ad = parse_ad("A = 1\nB = A + 1")
+
+    assert ({"a": 1}, ("B",)) == (dict(ad), ad.unread)
+
+
+def test_expressions_with_the_library(monkeypatch):
+    """With HTCondor's library expressions are evaluated; what it cannot read is left out."""
+    library = ModuleType("classad2")
+
+    class Value:
+        pass
+
+    class Parsed(dict):
+        def eval(self, name):
+            return {"B": 2, "U": Value()}[name]
+
+    def parse(text):
+        if "][" in text:
+            raise SyntaxError(text)
+        return Parsed()
+
+    library.parseOne, library.Value = parse, Value
+    monkeypatch.setitem(sys.modules, "classad2", library)
+    ad = parse_ad("A = 1\nB = A + 1\nU = X\nW = ][")
+
+    assert ({"a": 1, "b": 2}, ("W",)) == (dict(ad), ad.unread)
+
+
+ENVIRONMENTS = {
+    "V2": ("A=1 B='x y' C='it''s' D=a=b E=", {"A": "1", "B": "x y", "C": "it's", "D": "a=b", "E": ""}),
+    "blanks": ("  A=1\tB=2  ", {"A": "1", "B": "2"}),
+    "whole-word-quoted": ("'A=x y'", {"A": "x y"}),
+    "empty": ("", {}),
+}
+
+
+@pytest.mark.serves("htcondor", "the job ad's Environment")
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_environment(name):
+    """The variables of a job are read with their values."""
+    text, expected = ENVIRONMENTS[name]
+
+    assert expected == environment_of(parse_ad(f'Environment = "{text}"'))
+
+
+def test_other_forms_of_environment():
+    """The older form, and the one that upstream's fixtures have."""
+    assert {"A": "1", "B": "x y"} == environment_of(parse_ad('Env = "A=1;B=x y"'))
+    assert {"FOO": "something", "BAR": "yes=no"} == environment_of(
+        parse_ad('Environment = FOO="something" BAR="yes=no"')
+    )
+    assert {} == environment_of(parse_ad("A = 1"))
+
+
+@pytest.mark.parametrize("text", ["A", "=1", "A='open", "A=1 B"])
+def test_bad_environment(text):
+    """A word that sets nothing is an error."""
+    with pytest.raises(RequestError, match="Environment"):
+        environment_of(parse_ad(f'Environment = "{text}"'))
+
+
+def test_read_ad(tmp_path):
+    """A file that is missing is an error; any bytes can be read."""
+    (tmp_path / "ad").write_bytes(b'A = "\xff"\n')
+
+    assert "\udcff" == read_ad(str(tmp_path / "ad")).text("a")
+    with pytest.raises(RequestError, match="cannot be read"):
+        read_ad(str(tmp_path / "none"))

@@ -1,0 +1,237 @@
+"""
+What a GlideinWMS pilot, or one of the OSG, says of containers: the factory's
+and the frontend's settings, the job's and the machine's ads, read into a
+request.
+
+Rules:
+
+1. The settings keep their names and forms; what upstream's own code does and
+   its documentation does not mean is not repeated, see
+   ``docs/reference/compatibility.md``.
+2. There is no fall-back to the host: PREFERRED is as REQUIRED.
+3. Nothing here touches the machine but to read the two ads and to resolve
+   the working directory's spellings.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Optional
+
+from wlcg_isolate.errors import IsolateError, PlanError, Problem, RequestError
+from wlcg_isolate.pilots.classads import Ad, environment_of, read_ad
+from wlcg_isolate.pilots.glidein_images import choose_image, names_of
+from wlcg_isolate.pilots.options import parse_bind
+from wlcg_isolate.pilots.places import Places, is_below, outside_places
+from wlcg_isolate.request import Bind, Identity, Payload, Request
+
+__all__ = ["binds_of", "kept_names", "negotiate", "read_tokens", "request_for"]
+
+#: Frontend (rows) against factory (columns).
+#: Source: glideinWMS, doc/factory/configuration.html, Singularity; web_base/singularity_setup.sh.
+_SITE = ("NEVER", "OPTIONAL", "PREFERRED", "REQUIRED", "REQUIRED_GWMS")
+_NEGOTIATED: Mapping[str, Sequence[str]] = {
+    "DISABLE_GWMS": ("DISABLE", "DISABLE", "DISABLE", "DISABLE", "FAIL"),
+    "NEVER": ("NEVER", "NEVER", "NEVER", "FAIL", "FAIL"),
+    "OPTIONAL": ("NEVER", "NEVER", "PREFERRED", "REQUIRED", "REQUIRED"),
+    "PREFERRED": ("NEVER", "PREFERRED", "PREFERRED", "REQUIRED", "REQUIRED"),
+    "REQUIRED": ("FAIL", "REQUIRED", "REQUIRED", "REQUIRED", "REQUIRED"),
+}
+
+#: Source: the same, singularity_prepare_and_invoke and get_default_binds.
+DEFAULT_BINDS = "/hadoop,/ceph,/hdfs,/lizard,/mnt/hadoop,/mnt/hdfs,/etc/hosts,/etc/localtime"
+
+#: What GLIDEIN_CONTAINER_ENV lets pass.  Source: the same, env_preserve.
+_SETS: Mapping[str, tuple[str, ...]] = {
+    "gwmsset": tuple(
+        "GWMS_SINGULARITY_REEXEC GLIDEIN_Proxy_URL MODULE_USE InitializeModulesEnv XRD_PLUGINCONFDIR POSIXSTASHCACHE "
+        "STASHCACHE STASHCACHE_WRITABLE LoadModules GWMS_AUX_SUBDIR GWMS_BASE_SUBDIR GWMS_SUBDIR GWMS_DIR".split()
+    ),
+    "osgset": tuple(
+        "OSG_SINGULARITY_REEXEC _CHIRP_DELAYED_UPDATE_PREFIX APPTAINER_WORKDIR CONDOR_PARENT_ID GLIDEIN_ResourceName "
+        "GLIDEIN_Site HAS_SINGULARITY http_proxy InitializeModulesEnv LIGO_DATAFIND_SERVER OSG_MACHINE_GPUS "
+        "OSG_SINGULARITY_AUTOLOAD OSG_SINGULARITY_BIND_CVMFS OSG_SINGULARITY_CLEAN_ENV OSG_SINGULARITY_IMAGE "
+        "OSG_SINGULARITY_IMAGE_DEFAULT OSG_SINGULARITY_IMAGE_HUMAN OSG_SINGULARITY_OUTSIDE_PWD OSG_SINGULARITY_PATH "
+        "OSG_SITE_NAME OSGVO_PROJECT_NAME OSGVO_SUBMITTER OSG_WN_TMP POSIXSTASHCACHE SINGULARITY_WORKDIR STASHCACHE "
+        "STASHCACHE_WRITABLE TZ X509_USER_CERT X509_USER_KEY X509_USER_PROXY".split()
+    ),
+    "condorset": (),
+}
+_IMPLIED = {"osgset": ("condorset", "gwmsset"), "condorset": ("gwmsset",)}
+_CLEAR = ("clearall", "gwmsset", "osgset", "condorset")
+
+#: Steer the runtime or the wrapper itself: never a payload's.
+_STEERING = ("SINGULARITYENV_", "APPTAINERENV_", "SINGULARITY_WORKDIR", "APPTAINER_WORKDIR")
+
+
+def negotiate(vo: str, site: str) -> str:
+    """
+    Settle what frontend (``GLIDEIN_Singularity_Use``) and factory
+    (``GLIDEIN_SINGULARITY_REQUIRE``) want.
+
+    Returns:
+        ``DISABLE``, ``NEVER``, ``PREFERRED``, ``REQUIRED``, or ``FAIL``, also
+        for a word that is none.
+    """
+    row = _NEGOTIATED.get(vo)
+
+    return row[_SITE.index(site)] if row is not None and site in _SITE else "FAIL"
+
+
+def binds_of(job: Ad, environ: Mapping[str, str]) -> list[Bind]:
+    """
+    List the binds of the frontend, the factory and the defaults; the first on
+    a target counts.
+
+    What is missing on the node is left out, visibly, when the plan is made.
+
+    Raises:
+        RequestError: With every bind that cannot be read.
+    """
+    mount = environ.get("CVMFS_MOUNT_DIR", "").rstrip("/")
+    texts = [("GLIDEIN_SINGULARITY_BINDPATH", environ.get("GLIDEIN_SINGULARITY_BINDPATH", ""))]
+    texts.append(("GLIDEIN_SINGULARITY_BINDPATH_DEFAULT", environ.get("GLIDEIN_SINGULARITY_BINDPATH_DEFAULT", "")))
+    texts.append(("the pilot's defaults", DEFAULT_BINDS))
+    if job.truth("SingularityBindCVMFS", default=True):
+        texts.append(("the pilot's defaults", f"{mount or '/cvmfs'}:/cvmfs:ro"))
+    binds: dict[str, Bind] = {}
+    problems: list[Problem] = []
+    for origin, text in texts:
+        for item in filter(None, text.split(",")):
+            try:
+                bind = parse_bind(_on_mount(item, mount), origin, {})
+            except IsolateError as e:
+                problems += e.problems
+            else:
+                binds.setdefault(bind.target, bind)
+    if problems:
+        raise RequestError(problems)
+
+    return list(binds.values())
+
+
+def _on_mount(item: str, mount: str) -> str:
+    """
+    Take the source of a bind from where CVMFS is mounted, under its usual name.
+    """
+    source, colon, rest = item.partition(":")
+    if not mount or not is_below(source, "/cvmfs"):
+        return item
+
+    return f"{mount}{source[len('/cvmfs') :]}:{rest if colon else source}"
+
+
+def read_tokens(text: str) -> list[str]:
+    """
+    Read ``GLIDEIN_CONTAINER_ENV``: its words and those that follow from them.
+
+    ``clear`` wins over ``keepall``; without a word it is ``clearpaths``.
+    """
+    tokens = names_of(text) or ["clearpaths"]
+    if "clear" in tokens:
+        tokens += [name for name in _CLEAR if name not in tokens]
+    for token, implied in _IMPLIED.items():
+        if token in tokens:
+            tokens += [name for name in implied if name not in tokens]
+
+    return tokens
+
+
+def kept_names(tokens: Iterable[str], environ: Mapping[str, str], job: Ad) -> list[str]:
+    """
+    List the variables of the host that pass because of `read_tokens`.
+
+    Always those of HTCondor itself and those that the job asked for: it is a
+    job's own environment.  What steers the runtime never passes.
+    """
+    names = [name for token in tokens for name in _SETS.get(token, ())]
+    names += _SETS["gwmsset"]
+    names += [name for name in environ if name.startswith("_CONDOR_")]
+    names += environment_of(job)
+
+    return [name for name in dict.fromkeys(names) if name in environ and not name.startswith(_STEERING)]
+
+
+def request_for(command: Sequence[str], environ: Mapping[str, str], *, workdir: Optional[str] = None) -> Request:
+    """
+    Make the request for a job that HTCondor's starter hands to its wrapper.
+
+    Args:
+        command: The job's command; paths of the scratch directory in it are
+            rewritten.
+
+        environ: The wrapper's environment.  ``_CONDOR_JOB_AD`` and
+            ``_CONDOR_MACHINE_AD`` name the ads.
+
+        workdir: The scratch directory; the current one when not given.
+
+    Raises:
+        RequestError: With every problem of all settings.
+        PlanError: There is no image.
+    """
+    job, machine = (_ad(environ.get(name)) for name in ("_CONDOR_JOB_AD", "_CONDOR_MACHINE_AD"))
+    status = machine.text("GWMS_SINGULARITY_STATUS") or environ.get("GWMS_SINGULARITY_STATUS", "")
+    if status in ("FAIL", "NEVER", "DISABLE"):
+        raise PlanError([_problem(f"is {status}, and nothing runs without isolation", "GWMS_SINGULARITY_STATUS")])
+    places = Places(outside=outside_places(environ, workdir), inside="/srv")
+    env = {name: places.rewrite_list(environ[name]) for name in _passing(environ, job)}
+    # What names a credential elsewhere on the node names the pilot's.
+    env = {name: value for name, value in env.items() if name not in _CREDENTIALS or is_below(value, "/srv")}
+
+    return Request(
+        payload=Payload(command=tuple(places.rewrite(word) for word in command)),
+        image=choose_image(job, machine, environ),
+        workdir=workdir or os.getcwd(),
+        binds=tuple(binds_of(job, environ)),
+        env=env,
+        identity=_identity(job, machine),
+        settings={"gpu.use": ("nvidia",)} if _has_gpu(job, machine, environ) else {},
+    )
+
+
+def _passing(environ: Mapping[str, str], job: Ad) -> Iterator[str]:
+    cleared = names_of(environ.get("GLIDEIN_CONTAINER_ENV_CLEARLIST", ""))
+    for name in kept_names(read_tokens(environ.get("GLIDEIN_CONTAINER_ENV", "")), environ, job):
+        if name not in cleared and name not in _FIXED and re.fullmatch(r"[A-Za-z_]\w*", name):
+            yield name
+
+
+_CREDENTIALS = ("X509_USER_PROXY", "X509_USER_CERT", "X509_USER_KEY", "BEARER_TOKEN_FILE", "_CONDOR_CREDS")
+
+#: The container has its own.
+_FIXED = ("PATH", "HOME", "PWD", "TMPDIR", "TMP", "TEMP", "TEMPDIR", "LD_LIBRARY_PATH", "LD_PRELOAD", "PYTHONPATH")
+
+
+def _identity(job: Ad, machine: Ad) -> Identity:
+    dn = job.text("x509userproxysubject") or None
+    subject, issuer = job.text("AuthTokenSubject") or None, job.text("AuthTokenIssuer") or None
+    known = subject is not None and issuer is not None
+
+    return Identity(
+        vo=job.text("x509UserProxyVOName") or None,
+        job_id=job.text("GlobalJobId") or None,
+        user_dn=dn,
+        user_sub=subject if known else None,
+        user_iss=issuer if known else None,
+        pilot_id=machine.text("Name") or None,
+        source="wms-asserted" if dn or known else None,
+    )
+
+
+def _has_gpu(job: Ad, machine: Ad, environ: Mapping[str, str]) -> bool:
+    if not job.truth("SingularityBindGPULibs", default=True):
+        return False
+
+    return machine.truth("GPUs") or machine.truth("AssignedGPUs") or environ.get("GPU_USE") == "1"
+
+
+def _ad(path: Optional[str]) -> Ad:
+    return Ad(values={}) if not path else read_ad(path)
+
+
+def _problem(message: str, origin: str) -> Problem:
+    return Problem(
+        kind="request-invalid", message=f"{origin} {message}", origin=origin, advice="correct the pilot's settings"
+    )
