@@ -105,12 +105,14 @@ def test_container(harness, tmp_path):
     """The fake's container is one: own processes, own root, binds as asked, no powers."""
     (tmp_path / "in").mkdir()
     binds = (Bind(source=tmp_path / "in", target="/data/in"), Bind(source=tmp_path / "none", required=False))
-    look = "echo $$; grep CapEff /proc/self/status; touch /data/in/x /usr/x 2>/dev/null || echo no; ls /"
+    look = "echo $$; grep CapEff /proc/self/status; touch /data/in/x /usr/x /x 2>/dev/null || echo no; ls /"
     ran = harness.run(Policy(), "sh", "-c", look, binds=binds)
     lines = ran.stdout.split()
 
     assert int(lines[0]) < 20
     assert ["CapEff:", "0" * 16, "no"] == lines[1:4]
+    assert [] == list((tmp_path / "in").iterdir())
+    assert {"/": False, "/dev/shm": True} == {name: ran.mounts[name] for name in ("/", "/dev/shm")}
     assert {"srv", "data", "usr", "tmp"} <= set(lines[4:])
     assert not {"root", "home", "work"} & set(lines[4:])
     assert_bound(ran, "/data/in", writable=False)
@@ -127,6 +129,21 @@ def test_variables(harness):
     assert_arrives(ran, "OWN", "1")
     assert_arrives(ran, "WLCG_ISOLATE_ID", ran.outcome.trace_id)
     assert_absent(ran, "BEARER_TOKEN", "SITE_API_TOKEN", "APPTAINER_CONFIGDIR", "binds", "image")
+
+
+def test_removed_look(harness):
+    """Of a payload that removes what was noted nothing is known."""
+    ran = harness.run(Policy(), "sh", "-c", "rm /srv/.seen-*")
+
+    assert ("success", None, None) == (ran.outcome.kind, ran.environ, ran.mounts)
+
+
+def test_odd_targets(harness, tmp_path):
+    """Targets are read as they are, with blanks and letters of any language."""
+    (tmp_path / "in").mkdir()
+    ran = harness.run(Policy(), binds=[Bind(source=tmp_path / "in", target="/data/two words/日本é")])
+
+    assert_bound(ran, "/data/two words/日本é", writable=False)
 
 
 def test_without_a_look(harness):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -46,6 +47,8 @@ _ENDS: Mapping[str, Mapping[str, int]] = {
     "ended-by-signal": {"signal": 9},
 }
 
+_OCTAL = re.compile(r"\\([0-7]{3})")
+
 #: What an image must have for any plan.
 _IMAGE = ("bin", "srv", "tmp", "var/tmp", "cvmfs")
 
@@ -59,10 +62,10 @@ class Ran:
         outcome: What the library says of it.
 
         environ: Its whole environment, as it was in the container; None when
-            it was never started.
+            that is not known, as of one that was never started.
 
         mounts: What was mounted in its container: target to whether it could
-            be written; None when it was never started.
+            be written; None when that is not known.
 
         stdout: What it printed.
 
@@ -222,20 +225,32 @@ def _pilot(place: Path, environ: Mapping[str, str]) -> Iterator[None]:
         yield
 
 
-def _environ(workdir: Path) -> dict[str, str]:
-    text = os.fsdecode((workdir / ".seen-environ").read_bytes())
+def _seen(workdir: Path, name: str) -> Optional[str]:
+    """
+    Read what the look noted; a payload may have removed it.
+    """
+    try:
+        return os.fsdecode((workdir / name).read_bytes())
+    except FileNotFoundError:
+        return None
+
+
+def _environ(workdir: Path) -> Optional[dict[str, str]]:
+    text = _seen(workdir, ".seen-environ")
+    if text is None:
+        return None
 
     return {name: value for name, _, value in (word.partition("=") for word in text.split("\0") if word)}
 
 
-def _mounts(workdir: Path) -> dict[str, bool]:
-    lines = [line.split() for line in (workdir / ".seen-mounts").read_text(errors="surrogateescape").splitlines()]
+def _mounts(workdir: Path) -> Optional[dict[str, bool]]:
+    text = _seen(workdir, ".seen-mounts")
+    if text is None:
+        return None
+    lines = [line.split() for line in text.splitlines()]
 
-    # Octal escapes stand for blanks.
-    return {
-        words[4].encode("latin-1", "surrogateescape").decode("unicode_escape"): "rw" in words[5].split(",")
-        for words in lines
-    }
+    # The kernel writes blanks in octal.
+    return {_OCTAL.sub(lambda found: chr(int(found[1], 8)), words[4]): "rw" in words[5].split(",") for words in lines}
 
 
 def _records(trace: Path) -> Iterator[Mapping[str, Any]]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple, Optional
 
 from wlcg_isolate.errors import HostError, Problem
+from wlcg_isolate.host import tiny
 from wlcg_isolate.products import Product, known_options, parse_banner
 
 #: The release that the fake is when nobody chooses.
@@ -70,8 +71,10 @@ _INSIDE = """\
 fail() { echo "FATAL:   container creation failed: $*" >&2; exit 255; }
 # Flags that a mount has on the machine are locked, and have to be named again.
 freeze() {
-    for flags in ro ro,nosuid,nodev ro,nosuid,nodev,noexec ro,nosuid,nodev,relatime ro,nosuid,nodev,noexec,relatime; do
-        mount -o "remount,bind,$flags" "$1" 2>/dev/null && return
+    for flags in ro ro,nosuid,nodev ro,nosuid,nodev,noexec; do
+        for times in '' ,relatime ,noatime; do
+            mount -o "remount,bind,$flags$times" "$1" 2>/dev/null && return
+        done
     done
     fail "mount $1: cannot be made read-only"
 }
@@ -100,6 +103,7 @@ mkdir -p "$root/proc" "$root/sys" "$root/dev/shm" "$root/tmp" "$root/var/tmp"
 mount -t proc proc "$root/proc" || fail "mount proc"
 for name in null zero full random urandom tty; do show "/dev/$name" "/dev/$name"; done
 ln -s /proc/self/fd "$root/dev/fd"
+mount -t tmpfs -o mode=1777 fake "$root/dev/shm" || fail "mount /dev/shm"
 if [ -n "$work" ]; then show "$work/tmp" /tmp; show "$work/var_tmp" /var/tmp; fi
 while IFS= read -r bind; do
     [ -n "$bind" ] || continue
@@ -114,6 +118,7 @@ while IFS= read -r bind; do
 done <<LIST
 $binds
 LIST
+freeze "$root"
 for name in $(env | sed -n 's/^\\(PREFIXENV_[A-Za-z_][A-Za-z0-9_]*\\)=.*/\\1/p'); do
     eval "export ${name#PREFIXENV_}=\\"\\$$name\\"; unset $name"
 done
@@ -144,7 +149,7 @@ class Program(NamedTuple):
         files = sorted(Path(self.calls).iterdir(), key=lambda file: file.stat().st_mtime_ns)
         found = [tuple(os.fsdecode(file.read_bytes()).split("\0")[:-1]) for file in files if file.is_file()]
 
-        return [argv for argv in found if argv[:1] == ("exec",) and argv[-1:] != ("/wlcg-probe",)]
+        return [argv for argv in found if argv[:1] == ("exec",) and argv[-1] != tiny.PROGRAM]
 
 
 def write_recorder(place: str, real: str) -> Program:

@@ -136,11 +136,15 @@ public final class WlcgIsolate {
             argv.addAll(program.subList(1, program.size()));
         argv.addAll(words.subList(1, words.size()));
         final Process process = new ProcessBuilder(argv).start();
-        final StringBuilder errors = new StringBuilder();
+        final StringBuffer errors = new StringBuffer();
         final Thread reader = new Thread(() -> errors.append(read(process.getErrorStream())));
         reader.start();
         try (OutputStream stdin = process.getOutputStream()) {
             stdin.write(input.getBytes(StandardCharsets.UTF_8));
+        }
+        catch (final IOException e) {
+            // It has ended before; its own words tell why.
+            errors.append(e.getMessage()).append('\n');
         }
         final String text = read(process.getInputStream());
         reader.join();
