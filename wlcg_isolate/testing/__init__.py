@@ -19,8 +19,9 @@ if TYPE_CHECKING:
         assert_not_bound,
         refused,
     )
-    from wlcg_isolate.testing.harness import Harness, Ran, make_outcome, policy_of
+    from wlcg_isolate.testing.harness import Harness, Ran, policy_of
     from wlcg_isolate.testing.node import Node, load_node, node_names
+    from wlcg_isolate.testing.outcomes import make_outcome
 
 __all__ = [
     "Harness",
@@ -39,8 +40,9 @@ __all__ = [
 
 _HOMES = {
     "expect": ("assert_absent", "assert_arrives", "assert_bound", "assert_not_bound", "refused"),
-    "harness": ("Harness", "Ran", "make_outcome", "policy_of"),
+    "harness": ("Harness", "Ran", "policy_of"),
     "node": ("Node", "load_node", "node_names"),
+    "outcomes": ("make_outcome",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

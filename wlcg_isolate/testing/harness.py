@@ -21,9 +21,8 @@ from unittest import mock
 
 import attrs
 
-from wlcg_isolate._kinds import KINDS
 from wlcg_isolate._values import as_mapping, as_tuple
-from wlcg_isolate.outcome import Outcome, of_kind
+from wlcg_isolate.outcome import Outcome
 from wlcg_isolate.policy import Policy, load_policy
 from wlcg_isolate.request import Payload, Request
 from wlcg_isolate.run import run_isolated
@@ -33,19 +32,6 @@ from wlcg_isolate.testing.program import BANNER, Program, write_fake, write_reco
 _LOOK = (
     'cat /proc/$$/environ >"$HOME/.seen-environ" && cat /proc/$$/mountinfo >"$HOME/.seen-mounts" || exit 125\nexec "$@"'
 )
-
-#: Whose side of the start does not follow from who failed.
-_STARTED = ("runtime-lost", "end-unseen")
-_NOT_STARTED = ("stopped-before-start",)
-
-#: How payloads end, when nobody says it.
-_ENDS: Mapping[str, Mapping[str, int]] = {
-    "success": {"exit_code": 0},
-    "exit-nonzero": {"exit_code": 1},
-    "command-not-executable": {"exit_code": 126},
-    "command-not-found": {"exit_code": 127},
-    "ended-by-signal": {"signal": 9},
-}
 
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
@@ -278,24 +264,3 @@ def policy_of(
     named = {"WLCG_ISOLATE_SITE": "", "WLCG_ISOLATE_EXPERIMENT": ""}
     with mock.patch.dict(os.environ, named):
         return load_policy(site, experiment)
-
-
-def make_outcome(kind: str, **fields: Any) -> Outcome:
-    """
-    Make an outcome of a kind, for a mock to return.
-
-    Args:
-        kind: One of the published kinds.
-
-        fields: Fields of `Outcome` that differ from what the kind implies.
-
-    Raises:
-        ValueError: There is no such kind.
-    """
-    if kind not in KINDS:
-        msg = f"there is no kind {kind!r}"
-        raise ValueError(msg)
-    # Few kinds have others on their side of the start.
-    started = kind in _STARTED or (KINDS[kind].failed_by not in ("policy", "runtime") and kind not in _NOT_STARTED)
-
-    return of_kind(kind, **{"started": started, **_ENDS.get(kind, {}), **fields})
