@@ -7,19 +7,19 @@ what would undo its isolation, is refused by name, all at once.
 
 from __future__ import annotations
 
-import argparse
 import os
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NoReturn, Optional, Union
+from typing import Any, Optional, Union
+
+import attrs
 
 from wlcg_isolate.errors import Problem, RequestError
+from wlcg_isolate.pilots.options import ExecOptions, parse_bind, parse_options
 from wlcg_isolate.request import Bind, Payload, Request
 
-#: Options that ask for what every container has.
-_ALWAYS = (
-    "-c", "--contain", "-C", "--containall", "-e", "--cleanenv", "-p", "--pid", "-i", "--ipc", "-u", "--userns",
-    "--no-home", "--no-privs", "--no-init", "--no-eval", "-q", "--quiet", "-s", "--silent", "--nocolor",
-)  # fmt: skip
+#: Options before ``exec`` that change nothing but what the runtime prints.
+_QUIETER = ("-q", "--quiet", "-s", "--silent", "--nocolor")
 
 #: By these a relative path is told from a name that policy knows.
 _FILES = (".sif", ".simg", ".img", ".sqfs", ".squashfs")
@@ -94,66 +94,44 @@ def request_of(  # noqa: PLR0913 - the arguments of another library
         image, command = None, image
     refused = {"app": app, "writable": writable, "sudo": sudo, "sudo_options": sudo_options}
     problems = [_refused(name) for name, value in refused.items() if value]
-    found, faults = _options((*(singularity_options or ()), *(options or ())))
+    found, faults = _options(singularity_options or (), options or ())
     problems += faults
     reference, faults = _image(image)
     problems += faults
-    variables, faults = _variables(environ or {}, found.env)
+    variables, faults = _variables(environ or {})
     problems += faults
-    binds, faults = _binds([*_listed(bind), *found.bind])
+    binds, faults = _binds(_listed(bind))
     problems += faults
     if command is None:
         problems.append(problem("command is missing", "give a list of words"))
     if problems:
         raise RequestError(problems)
     words = command.split() if isinstance(command, str) else command or ()
-    gpus = [name for name, wanted in (("nvidia", nv or found.nv), ("amd", found.rocm)) if wanted]
+    gpus = list(dict.fromkeys([*(["nvidia"] if nv else []), *found.gpus]))
     settings = {**({"gpu.use": gpus} if gpus else {}), **fields.pop("settings", {})}
 
     return Request(
         payload=Payload(command=tuple(words)),
         image=reference,
-        binds=(*binds, *fields.pop("binds", ())),
-        env={**variables, **fields.pop("env", {})},
+        binds=(*binds, *(_needed(one) for one in found.binds), *fields.pop("binds", ())),
+        env={**variables, **found.env, **fields.pop("env", {})},
         settings=settings,
         **fields,
     )
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise RequestError([problem(f"options: {message}", "give each option as one word, its value as the next")])
-
-
-def _parser() -> _Parser:
-    parser = _Parser(add_help=False, allow_abbrev=False, prog="options")
-    for option in _ALWAYS:
-        parser.add_argument(option, dest="always", action="store_true")
-    parser.add_argument("--nv", action="store_true")
-    parser.add_argument("--rocm", action="store_true")
-    parser.add_argument("-B", "--bind", action="append", default=[])
-    parser.add_argument("--env", action="append", default=[])
-
-    return parser
-
-
-def _options(words: Sequence[str]) -> tuple[argparse.Namespace, list[Problem]]:
+def _options(before: Sequence[str], words: Sequence[str]) -> tuple[ExecOptions, list[Problem]]:
     """
-    Read options of the runtime.
+    Read options of the runtime, those before ``exec`` and those after it.
 
     Returns:
-        Those that say something, and a problem for each other one.
+        What they ask, and what is wrong with them.
     """
+    problems = [problem(f"option {word} cannot be given", "leave it out") for word in before if word not in _QUIETER]
     try:
-        found, unknown = _parser().parse_known_args(list(words))
+        return parse_options(shlex.join(words), "options"), problems
     except RequestError as e:
-        return argparse.Namespace(nv=False, rocm=False, bind=[], env=[]), list(e.problems)
-
-    # What stands behind an unknown option may be its value.
-    names = [word for word in unknown if word.startswith("-")] or unknown
-    advice = "say it in policy or in the request, or leave it out"
-
-    return found, [problem(f"option {name} cannot be given", advice) for name in names]
+        return ExecOptions(), [*problems, *e.problems]
 
 
 def _image(image: Any) -> tuple[Optional[str], list[Problem]]:
@@ -179,17 +157,25 @@ def _binds(texts: Iterable[str]) -> tuple[list[Bind], list[Problem]]:
     binds: list[Bind] = []
     problems: list[Problem] = []
     for text in (part for word in texts for part in word.split(",")):
-        source, target, access, *rest = (*text.split(":"), "", "")
-        if any(rest) or access not in ("", "ro", "rw") or not source:
-            problems.append(problem(f"bind {text!r} is not SOURCE[:TARGET[:ro|rw]]", "correct it"))
-        else:
-            place = os.path.abspath(source)
-            binds.append(Bind(source=place, target=target or place, writable=access != "ro", origin="bind"))
+        source, colon, rest = text.partition(":")
+        # Paths of the client begin where the pilot is.
+        path = os.path.abspath(source) if source else ""
+        try:
+            binds.append(_needed(parse_bind(f"{path}{colon}{rest}", "bind", {})))
+        except RequestError as e:
+            problems += e.problems
 
     return binds, problems
 
 
-def _variables(environ: Mapping[str, str], words: Iterable[str]) -> tuple[dict[str, str], list[Problem]]:
+def _needed(bind: Bind) -> Bind:
+    """
+    Have a missing source refuse the payload, as the client does.
+    """
+    return attrs.evolve(bind, source=os.path.abspath(bind.source), required=True)
+
+
+def _variables(environ: Mapping[str, str]) -> tuple[dict[str, str], list[Problem]]:
     variables: dict[str, str] = {}
     problems: list[Problem] = []
     for name, value in environ.items():
@@ -203,13 +189,6 @@ def _variables(environ: Mapping[str, str], words: Iterable[str]) -> tuple[dict[s
             problems.append(problem(f"environ holds {name}, which steers the runtime", "say it in policy"))
         else:
             variables[name] = value
-    for word in words:
-        for pair in word.split(","):
-            name, equals, value = pair.partition("=")
-            if not equals:
-                problems.append(problem(f"option --env {pair!r} is not NAME=VALUE", "correct it"))
-            variables[name] = value
-
     return variables, problems
 
 

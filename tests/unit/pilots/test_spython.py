@@ -5,6 +5,7 @@ What becomes of the arguments of Singularity Python's client.
 from __future__ import annotations
 
 import inspect
+import os
 
 import pytest
 from spython.image import Image
@@ -75,6 +76,7 @@ def test_command(given, expected):
     ("given", "expected"),
     [
         ("/a", [("/a", "/a", True)]),
+        ("here:/b", [(os.path.abspath("here"), "/b", True)]),
         ("/a:/b", [("/a", "/b", True)]),
         ("/a:/b:ro", [("/a", "/b", False)]),
         ("/a:/b:rw /c", [("/a", "/b", True), ("/c", "/c", True)]),
@@ -101,7 +103,7 @@ def test_options():
         "el9", ["true"], options=options, singularity_options=["--quiet"], nv=True, contain=True
     )
 
-    assert [Bind(source="/a", target="/b", writable=True, origin="bind")] == list(request.binds)
+    assert [Bind(source="/a", target="/b", writable=True, origin="options")] == list(request.binds)
     assert {"A": "1", "B": "2", "C": "x=y"} == dict(request.env)
     assert ["nvidia", "amd"] == list(request.settings["gpu.use"])
 
@@ -137,17 +139,21 @@ def test_other_fields():
             {"app": "x", "writable": True, "sudo": True, "sudo_options": "-E"},
             ["app", "writable", "sudo", "sudo_options"],
         ),
-        ({"options": ["--overlay", "x.img", "--fakeroot"]}, ["option --overlay", "option --fakeroot"]),
-        ({"options": ["stray"]}, ["option stray"]),
-        ({"options": ["--bind"]}, ["options: argument -B/--bind: expected one argument"]),
-        ({"options": ["--env", "A"]}, ["option --env 'A' is not NAME=VALUE"]),
-        ({"bind": "/a:/b:xx"}, ["bind '/a:/b:xx' is not"]),
-        ({"bind": ["/a:/b:ro:x", ":/b"]}, ["bind '/a:/b:ro:x' is not", "bind ':/b' is not"]),
+        (
+            {"options": ["--overlay", "x.img", "--fakeroot"]},
+            ["options holds --overlay: ", "options holds --fakeroot: "],
+        ),
+        ({"options": ["stray"]}, ["options holds 'stray', which is no option"]),
+        ({"options": ["--bind"]}, ["options cannot be read: argument -B/--bind: expected one argument"]),
+        ({"options": ["--env", "A"]}, ["options holds --env 'A', which must be NAME=VALUE"]),
+        ({"bind": "/a:/b:xx"}, ["bind holds the bind '/a:/b:xx', which must be"]),
+        ({"bind": ["/a:/b:ro:x", ":/b"]}, ["bind holds the bind '/a:/b:ro:x'", "bind holds the bind ':/b'"]),
+        ({"singularity_options": ["--quiet", "--debug"]}, ["option --debug cannot be given"]),
         ({"environ": {"APPTAINER_BIND": "/x"}}, ["environ holds APPTAINER_BIND"]),
         ({"image": Instance("instance://x", start=False)}, ["instance cannot"]),
         ({"command": None}, ["command is missing"]),
     ],
-    ids=["arguments", "options", "stray", "half", "env", "access", "binds", "environ", "instance", "command"],
+    ids=["arguments", "options", "stray", "half", "env", "access", "binds", "before", "environ", "instance", "command"],
 )
 def test_refused(given, words):
     """What cannot be had is refused by name, all at once, and nothing exits."""
