@@ -36,6 +36,7 @@ SCHEMAS = HERE.parent / "wlcg_isolate" / "schemas"
 sys.path.insert(0, str(HERE))
 
 from compatibility import all_lines, table  # noqa: E402 - a neighbour of this script
+from results import outcome_schema, plan_schema  # noqa: E402 - a neighbour of this script
 from schemas import of_type, policy_meanings, policy_schema, request_schema, trace_schema  # noqa: E402 - a neighbour of this script
 
 
@@ -425,6 +426,8 @@ PAGES: Mapping[Path, Callable[[], str]] = {
     SCHEMAS / "payloads.schema.json": lambda: schema(payloads_schema),
     SCHEMAS / "policy.schema.json": lambda: schema(policy_schema),
     SCHEMAS / "request.schema.json": lambda: schema(request_schema),
+    SCHEMAS / "plan.schema.json": lambda: schema(plan_schema),
+    SCHEMAS / "outcome.schema.json": lambda: schema(outcome_schema),
 }
 
 

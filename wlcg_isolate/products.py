@@ -229,3 +229,10 @@ def needed_options(gpus: Iterable[str] = ()) -> tuple[str, ...]:
         gpus: Makers of the GPUs that payloads get.
     """
     return (*container_options(userns=True, gpus=gpus), "--workdir", "--pwd", "--mount")
+
+
+def known_options() -> tuple[str, ...]:
+    """
+    List every option of ``exec`` that the table has.
+    """
+    return tuple(_FIRST)

@@ -37,6 +37,8 @@ GENERATED = (
     "payloads.schema.json",
     "policy.schema.json",
     "request.schema.json",
+    "plan.schema.json",
+    "outcome.schema.json",
 )
 
 

@@ -12,9 +12,12 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from wlcg_isolate import RequestError
+from wlcg_isolate import Outcome, Payload, PlanError, Policy, Request, RequestError
+from wlcg_isolate._kinds import KINDS
 from wlcg_isolate.policy.parse import layer_from_dict
+from wlcg_isolate.remains import Start
 from wlcg_isolate.structure import request_from_dict
+from wlcg_isolate.testing import load_node, make_outcome, node_names
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -99,3 +102,61 @@ def test_documented_request():
 
     assert [] == list(validator("request.schema.json").iter_errors(data))
     assert request_from_dict(data).settings == {"container.workdir": "/workdir"}
+
+
+@pytest.mark.parametrize("name", node_names())
+def test_plans(name):
+    """The plan on every kind of node is valid by the schema, and all of it is in the schema."""
+    request = Request(payload=Payload(command=("true",)), image="/cvmfs/images/el9", workdir="/scratch/job")
+    try:
+        plan = load_node(name, environ={"TERM": "xterm", "BEARER_TOKEN": "x"}).plan(request, Policy())
+    except PlanError:
+        assert name in REFUSING
+        return
+    data = {**plan.to_dict(), "start": Start.of(plan).to_dict()}
+
+    assert [] == list(validator("plan.schema.json").iter_errors(data))
+    assert [] == unlisted(data, validator("plan.schema.json").schema)
+    assert name not in REFUSING
+
+
+#: On these no payload is started.
+REFUSING = ("el7-setuid-singularity-3.8", "ubuntu24-apparmor", "userns-disabled")
+
+
+def unlisted(value, schema, where=""):
+    """List what a value has and its schema does not tell of."""
+    if isinstance(value, list):
+        return [name for item in value for name in unlisted(item, schema.get("items", {}), where)]
+    if not isinstance(value, dict) or "properties" not in schema or where.startswith(".start"):
+        return []
+    known = schema["properties"]
+
+    return [f"{where}.{name}" for name in value if name not in known] + [
+        found
+        for name, item in value.items()
+        if name in known
+        for found in unlisted(item, known[name], f"{where}.{name}")
+    ]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_outcomes(kind):
+    """An outcome of every kind is valid by the schema, which tells of every field."""
+    data = make_outcome(kind).to_dict()
+
+    assert [] == list(validator("outcome.schema.json").iter_errors(data))
+    assert sorted(validator("outcome.schema.json").schema["required"]) == sorted(data)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"started": 1}, {"failed_by": "me"}, {"kind": "nothing"}, {"retry": "later"}, {"usage": {"wall_seconds": None}}],
+    ids=str,
+)
+def test_bad_outcome(more):
+    """The schema of outcomes refuses what no outcome is."""
+    good = Outcome(**{**make_outcome("success").to_dict(), "usage": None}).to_dict()
+
+    assert [] == list(validator("outcome.schema.json").iter_errors(good))
+    assert list(validator("outcome.schema.json").iter_errors({**good, **more}))

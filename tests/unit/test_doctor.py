@@ -16,7 +16,7 @@ from wlcg_isolate.cli.findings import findings_of
 from wlcg_isolate.host import PathFact, ProbeFact, RuntimeFact
 from wlcg_isolate.host.nodefacts import NodeFacts, RepositoryFact
 
-NODES = Path(__file__).resolve().parents[1] / "nodes"
+NODES = Path(__file__).resolve().parents[2] / "wlcg_isolate" / "testing" / "nodes"
 IMAGE = "/cvmfs/unpacked.cern.ch/registry.hub.docker.com/cmssw/el9:x86_64"
 ALL = sorted(NODES.glob("*.json"))
 ABLE = {path.stem: "refused" not in json.loads(path.read_text())["cases"][0]["expected"] for path in ALL}

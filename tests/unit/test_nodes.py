@@ -16,7 +16,7 @@ from wlcg_isolate.host import ImageFact
 from wlcg_isolate.host.dump import _structured, dump, load, read
 from wlcg_isolate.structure import request_from_dict
 
-NODES = Path(__file__).resolve().parents[1] / "nodes"
+NODES = Path(__file__).resolve().parents[2] / "wlcg_isolate" / "testing" / "nodes"
 CASES = [
     pytest.param(path, case, id=f"{path.stem}-{i}")
     for path in sorted(NODES.glob("*.json"))

@@ -41,6 +41,7 @@ __all__ = [
     "ask_runtimes",
     "config_of",
     "examine_host",
+    "paths_to_look_at",
     "probe_host",
     "repository_path",
     "trace_candidates",
@@ -100,7 +101,7 @@ def _probe(request: Request, policy: Policy, *, thorough: bool) -> HostFacts:
         light=frozenset(source for roots in shown.values() for source in roots) - {workdir},
         automounts=(automounts := read_automounts()),
     )
-    paths = look(_paths_of_interest(request, settled, cwd))
+    paths = look(paths_to_look_at(request, settled, cwd, os.environ, os.geteuid()))
     processor = of_facts(node, uname.machine, uname.release)
     image = look_at_image(request, settled, processor, paths=paths, workdir=workdir, runtimes=answers)
     # Where a target lies in another bind, what is there counts.
@@ -223,25 +224,31 @@ def trace_candidates(policy: Policy, environ: Mapping[str, str], uid: int) -> It
             yield normal_path(template.replace("{state}", state).replace("{uid}", str(uid)))
 
 
-def _paths_of_interest(request: Request, policy: Policy, cwd: Optional[str]) -> Iterator[str]:
+def paths_to_look_at(
+    request: Request, policy: Policy, cwd: Optional[str], environ: Mapping[str, str], uid: int
+) -> Iterator[str]:
+    """
+    List the paths that a plan for *request* asks a node about; some may come
+    more than once.
+    """
     workdir = workdir_of(request, cwd)
     if workdir is not None:
         yield workdir
         yield from (os.path.join(workdir, name) for name in ("tmp", "var_tmp"))
     yield from (source for roots in sources(request, policy, workdir).values() for source in roots)
     yield from ("/etc/hosts", "/etc/localtime", "/etc/resolv.conf", "/etc/OpenCL/vendors")
-    yield from (path for _, path in credential_places(os.environ))
+    yield from (path for _, path in credential_places(environ))
     if cwd is not None:
         yield cwd
     # What policy forbids is compared by where it really is.
     yield from (root for roots in policy.roots_of_all() for root in roots)
     yield from (*policy.bind_forbidden_sources, *policy.bind_read_only, *policy.storage_posix)
     yield from (policy.on_node(repository_path(name)) for name in policy.cvmfs_repositories)
-    yield from paths_of_interest(os.environ, request, policy)
-    yield from credential_files(request, os.environ)
+    yield from paths_of_interest(environ, request, policy)
+    yield from credential_files(request, environ)
     own = (policy.runtime_tmpdir, policy.runtime_cachedir, policy.image_registry_credentials)
     yield from (path for path in own if path is not None)
-    yield from trace_candidates(policy, os.environ, os.geteuid())
+    yield from trace_candidates(policy, environ, uid)
     yield from PATHS
 
 

@@ -142,7 +142,8 @@ def parse_options(text: str, origin: str, places: Optional[Mapping[str, str]] = 
             binds.append(parse_bind(item, origin, places or {}))
         except IsolateError as e:
             problems += e.problems
-    for item in asked["env"]:
+    # The runtime takes several in one word.
+    for item in (one for line in asked["env"] for one in line.split(",")):
         name, equals, value = item.partition("=")
         if not equals or not name.isidentifier():
             problems.append(_problem(f"holds --env {item!r}, which must be NAME=VALUE", origin))
