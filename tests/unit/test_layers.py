@@ -33,6 +33,7 @@ GROUPS = (
     ("trace",),
     ("run", "remains"),
     ("running",),
+    ("pilots",),
     # The package itself loads everything on first use, so it counts as the top.
     ("cli", "__main__", "__init__"),
 )
