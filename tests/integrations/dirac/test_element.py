@@ -9,6 +9,7 @@ import os
 import time
 
 import pytest
+from DIRAC.Core.Utilities.CGroups2 import CG2Manager
 from DIRAC.Core.Utilities.ThreadScheduler import gThreadScheduler
 from DIRAC.Resources.Computing.SingularityComputingElement import SingularityComputingElement
 
@@ -88,6 +89,7 @@ def test_job(pilot, proxy, capfd, monkeypatch, tmp_path):
 def test_renewal(pilot, proxy, monkeypatch):
     """The proxy that the job uses is looked after while it runs, and not longer."""
     calls = []
+    monkeypatch.setattr(gThreadScheduler, "_ThreadScheduler__minPeriod", 1)
     monkeypatch.setattr(
         IsolatedComputingElement, "_monitorProxy", lambda self, file: calls.append(os.path.exists(file))
     )
@@ -167,6 +169,61 @@ def test_no_status(pilot, proxy):
     assert [] == pilot.left()
 
 
+INSTALLER = """
+mkdir -p diracos/bin diracos/etc && {rest}
+ln -s /usr/bin/python3 diracos/bin/python
+for one in pip dirac-configure; do printf '#!/bin/sh\\n' >diracos/bin/$one; chmod +x diracos/bin/$one; done
+echo 'export PATH=/tmp/diracos/bin:$PATH' >diracos/diracosrc
+echo installed >diracos/etc/dirac.cfg
+"""
+
+
+@pytest.mark.differs(
+    "dirac", "InstallDIRACInContainer: exit status", "the job's status arrives; DIRAC's script loses all but 0"
+)
+@pytest.mark.parametrize(("rest", "expected"), [("true", 5), ("exit 6", None)])
+def test_installation(pilot, proxy, tmp_path, capfd, monkeypatch, rest, expected):
+    """A job that has DIRAC installed gives its own status; one whose installation fails is rescheduled."""
+    monkeypatch.setenv("DIRAC_X", "value")
+    (tmp_path / "source").mkdir()
+    installer = tmp_path / "source" / f"DIRACOS-Linux-{os.uname().machine}.sh"
+    installer.write_text(INSTALLER.replace("{rest}", rest))
+    (pilot.place / "pilot.json").write_text(
+        '{"Project": "DIRAC", "DefaultSetup": "s", "Setups": {"s": {"Version": "9"}}, "ConfigurationServers": ["c"]}'
+    )
+    pilot.configure(
+        InstallDIRACInContainer="yes", ContainerBind=f"{tmp_path / 'source'}:::/cvmfs/dirac.egi.eu/installSource:::ro"
+    )
+
+    result = pilot.element().submitJob("ignored", proxy, jobDesc=pilot.job(Status=5))
+
+    output = capfd.readouterr().out
+    assert (expected is not None, expected) == (result["OK"], result.get("Value"))
+    if expected is not None:
+        seen = seen_in(output)
+        assert (None, "installed\n") == (seen["environ"].get("DIRAC_X"), seen["config"])
+    assert [] == pilot.left()
+
+
+@pytest.mark.serves("dirac", "the site's file limits what a job gets")
+def test_site(pilot, proxy, tmp_path, capfd, monkeypatch):
+    """What the site drops does not pass, though DIRAC's list has it; what it forbids refuses the job."""
+    monkeypatch.setenv("BEARER_TOKEN", "value")
+    site = tmp_path / "site.toml"
+    site.write_text(f'version = 1\n[environment]\ndrop = ["BEARER_*"]\n[image]\nallowed_roots = ["{IMAGE}"]\n')
+    site.chmod(0o644)
+    pilot.configure(IsolationSite=str(site))
+    element = pilot.element()
+
+    assert {"OK": True, "Value": 0} == element.submitJob("ignored", proxy, jobDesc=pilot.job())
+    assert "BEARER_TOKEN" not in seen_in(capfd.readouterr().out)["environ"]
+
+    element.ceParameters["ContainerRoot"] = str(pilot.place)
+    result = element.submitJob("ignored", proxy, jobDesc=pilot.job())
+
+    assert "image-not-allowed" == result["Outcome"]["kind"]
+
+
 def test_not_prepared(pilot, proxy):
     """A pilot whose own file is missing leaves no proxy behind."""
     (pilot.place / "pilot.cfg").unlink()
@@ -175,4 +232,41 @@ def test_not_prepared(pilot, proxy):
 
     assert not result["OK"]
     assert "pilot.cfg" in result["Message"]
+    assert [] == pilot.left()
+
+
+@pytest.mark.serves("dirac", "cgroups: CPULimit, MemoryLimitMB, MaxRAM")
+def test_cgroups(pilot, proxy, tmp_path, monkeypatch):
+    """DIRAC puts the job under the limits of its options before the container is made."""
+    manager = CG2Manager()
+    monkeypatch.setattr(manager, "_cgroup_path", str(tmp_path))
+    monkeypatch.setattr(manager, "_ready", True)
+    pilot.configure(CPULimit="1.5", MemoryLimitMB="2000", MaxRAM="1000")
+
+    result = pilot.element().submitJob("ignored", proxy, jobDesc=pilot.job())
+
+    (slot,) = tmp_path.glob("subproc_*")
+    assert {"OK": True, "Value": 0} == result
+    assert ("150000 100000", str(1000 * 2**20)) == (
+        (slot / "cpu.max").read_text().strip(), (slot / "memory.max").read_text().strip()
+    )  # fmt: skip
+    assert (slot / "cgroup.procs").read_text().strip().isdigit()
+
+
+@pytest.mark.serves("dirac", "Pool/Singularity: several jobs at once")
+@pytest.mark.parametrize("inner", ["Isolated", "Singularity"])
+def test_pool(pilot, proxy, inner):
+    """DIRAC's pool runs jobs in our containers, and gives each job's answer."""
+    pilot.configure(NumberOfProcessors="2")
+    pool = pilot.element("Pool")
+    assert pool.setParameters({"InnerCESubmissionType": inner})["OK"]
+
+    for number in (0, 5):
+        assert pool.submitJob("ignored", proxy, jobDesc=pilot.job(number, Status=number))["OK"]
+    assert 0 == pool._getProcessorsForJobs({})
+    # The pool's own wait for the end would forget the answers.
+    pool.pPool.shutdown(wait=True)
+
+    assert {0: {"OK": True, "Value": 0}, 1: {"OK": True, "Value": 5}} == pool.taskResults
+    assert 4 == len(records(pilot))
     assert [] == pilot.left()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from wlcg_isolate import Bind, RequestError
+from wlcg_isolate import Bind, Policy, RequestError
 from wlcg_isolate.outcome import of_kind, of_payload
 from wlcg_isolate.pilots.dirac import Job, binds_of, images, options_of, request_for, resolve_image, result_of
 from wlcg_isolate.pilots.dirac.images import directories_of
@@ -92,12 +92,13 @@ def test_unknown_options(text, names):
 def test_request():
     """A job becomes one request."""
     job = Job(
-        directory="/pilot/area/tmp", image="/image", environ={"PATH": "/x", "TMPDIR": "/tmp", "XRD_A": "1"},
+        directory="/pilot/area/tmp", image="/image",
+        environ={"PATH": "/x", "TMPDIR": "/tmp", "XRD_A": "1", "X509_B": "2", "BEARER_TOKEN": "3"},
         binds=("/data:::/d:::ro",), options="--nv,--bind=/e", installation="/pilot/diracos", runtime="/r/apptainer",
         job_id="12", vo="lhcb", pilot_id="p", has_proxy=True,
     )  # fmt: skip
 
-    request = request_for(job)
+    request = request_for(job, Policy(environment_drop=("BEARER_*",), environment_secret=("X509_B",)))
 
     assert {"XRD_A": "1"} == dict(request.env)
     assert "Job12" == request.payload.command[-1]
@@ -111,6 +112,15 @@ def test_request():
     assert ("12", "lhcb", "p", "/pilot/area/tmp/proxy") == (
         request.identity.job_id, request.identity.vo, request.identity.pilot_id, request.identity.user_proxy,
     )  # fmt: skip
+
+
+def test_own_installation():
+    """A job that has DIRAC installed gets no variable of the host, and no bind of an installation."""
+    request = request_for(Job(directory="/d", image="/i", options="--nv"), Policy())
+
+    assert (("*",), ("nvidia",)) == (tuple(request.settings["environment.drop"]), tuple(request.settings["gpu.use"]))
+    assert () == request.binds
+    assert request.identity.user_proxy is None
 
 
 RESULTS = {

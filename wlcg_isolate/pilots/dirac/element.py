@@ -175,7 +175,7 @@ class IsolatedComputingElement(SingularityComputingElement):  # type: ignore[mis
         policy, request = Policy(), None
         try:
             policy = load_policy(self._option("IsolationSite"), self._option("IsolationExperiment") or "dirac")
-            request = request_for(job)
+            request = request_for(job, policy)
             plan = make_plan(request, policy)
             command = plan.supervised
         except IsolateError as e:

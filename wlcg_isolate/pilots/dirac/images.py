@@ -45,11 +45,11 @@ _FOREIGN = (*_ARM32, "s390x")
 
 
 def resolve_image(
-    imageRef: Optional[str] = None,  # noqa: N803 - DIRAC's name
-    basePath: Optional[str] = None,  # noqa: N803
-    containerRoot: Optional[str] = None,  # noqa: N803
+    imageRef: Optional[str] = None,
+    basePath: Optional[str] = None,
+    containerRoot: Optional[str] = None,
     arch: Optional[str] = None,
-    defaultRoot: Optional[str] = DEFAULT_ROOT,  # noqa: N803
+    defaultRoot: Optional[str] = DEFAULT_ROOT,
     log: Any = None,
 ) -> Optional[Path]:
     """
@@ -77,7 +77,7 @@ def resolve_image(
         The image's path, or None when nothing is there that this node can
         run; *log* says what was looked at.
     """
-    imageRef = imageRef or _configured("ImageReference")  # noqa: N806
+    imageRef = imageRef or _configured("ImageReference")
     base = basePath or _configured("ImageBasePath") or DEFAULT_BASE
     root = containerRoot or _configured("ContainerRoot") or defaultRoot
     arch = (arch or platform.machine()).strip()

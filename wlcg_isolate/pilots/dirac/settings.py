@@ -13,7 +13,9 @@ import attrs
 from wlcg_isolate.errors import Problem, RequestError
 from wlcg_isolate.mappings import one_line
 from wlcg_isolate.outcome import Outcome
+from wlcg_isolate.policy import Policy
 from wlcg_isolate.request import Bind, Identity, Payload, Request
+from wlcg_isolate.variables import names_of
 
 #: What every plan has, or isolates better.
 _ALWAYS = frozenset("-c --contain -C --containall -e --cleanenv -i --ipc -p --pid -u --userns --no-home".split())
@@ -107,9 +109,14 @@ class Job:
     has_proxy: bool = False
 
 
-def request_for(job: Job) -> Request:
+def request_for(job: Job, policy: Policy) -> Request:
     """
     Make the request for one job.
+
+    Args:
+        job: The job.
+
+        policy: What holds here; the variables that it drops do not pass.
 
     Raises:
         RequestError: With every option and bind that cannot be served.
@@ -117,16 +124,18 @@ def request_for(job: Job) -> Request:
     options = options_of(job.options)
     installed = [] if job.installation is None else [f"{job.installation}:{job.installation}:ro"]
     proxy = os.path.join(job.directory, "proxy") if job.has_proxy else None
+    dropped = names_of((*_NOT_PASSED, *policy.environment_drop, *policy.environment_secret))
 
     return Request(
         payload=Payload(command=("bash", "-c", _BEGIN.strip(), "dirac", f"Job{job.job_id}")),
         image=job.image,
         workdir=job.directory,
         binds=binds_of([*installed, *job.binds, *options.binds]),
-        env={name: value for name, value in job.environ.items() if name not in _NOT_PASSED},
+        env={name: value for name, value in job.environ.items() if name not in dropped},
         identity=Identity(vo=job.vo, job_id=job.job_id, pilot_id=job.pilot_id, user_proxy=proxy),
         runtime=job.runtime,
-        settings=options.settings,
+        # A job with an installation of its own gets nothing that names another.
+        settings=options.settings if installed else {**options.settings, "environment.drop": ["*"]},
     )
 
 
