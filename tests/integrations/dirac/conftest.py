@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from diraccfg import CFG
 from DIRAC.ConfigurationSystem.private.ConfigurationClient import gConfigurationData
+from DIRAC.Core.Security.DiracX import PEM_BEGIN, PEM_END
 from DIRAC.Core.Security.X509Chain import X509Chain
 from DIRAC.Resources.Computing import SingularityComputingElement as original
 from DIRAC.Resources.Computing.ComputingElementFactory import ComputingElementFactory
@@ -24,7 +25,7 @@ IMAGE = os.path.join(os.environ["WLCG_ISOLATE_TEST_IMAGES"], "debian13")
 
 @pytest.fixture(scope="session")
 def proxy(tmp_path_factory):
-    """A proxy of a user, made by DIRAC."""
+    """A proxy of a user, made by DIRAC, with a token of DiracX behind it as the job agent has it."""
     place = tmp_path_factory.mktemp("user")
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/DC=ch/CN=Jane",
@@ -35,7 +36,9 @@ def proxy(tmp_path_factory):
     assert chain.loadChainFromFile(str(place / "cert.pem"))["OK"]
     assert chain.loadKeyFromFile(str(place / "key.pem"))["OK"]
 
-    return chain.generateProxyToString(3600, diracGroup="user")["Value"]
+    token = f"{PEM_BEGIN}\neyJhY2Nlc3NfdG9rZW4iOiAieCJ9\n{PEM_END}\n"
+
+    return chain.generateProxyToString(3600, diracGroup="user")["Value"] + token
 
 
 class Pilot:

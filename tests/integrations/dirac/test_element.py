@@ -86,22 +86,27 @@ def test_job(pilot, proxy, capfd, monkeypatch, tmp_path):
 
 
 @pytest.mark.serves("dirac", "proxy renewal, for as long as the job runs")
-def test_renewal(pilot, proxy, monkeypatch):
-    """The proxy that the job uses is looked after while it runs, and not longer."""
-    calls = []
+def test_renewal(pilot, proxy, monkeypatch, capfd):
+    """The proxy that the job uses is renewed while it runs, which the job sees, and not longer."""
+    renewed = []
+
+    def renew(self, file):
+        renewed.append(os.path.exists(file))
+        with open(file + ".new", "w") as new:
+            new.write("renewed")
+        os.replace(file + ".new", file)
+
     monkeypatch.setattr(gThreadScheduler, "_ThreadScheduler__minPeriod", 1)
-    monkeypatch.setattr(
-        IsolatedComputingElement, "_monitorProxy", lambda self, file: calls.append(os.path.exists(file))
-    )
+    monkeypatch.setattr(IsolatedComputingElement, "_monitorProxy", renew)
     element = pilot.element()
 
     result = element.submitJob("ignored", proxy, jobDesc=pilot.job(Sleep=3))
 
-    count = len(calls)
+    count = len(renewed)
     time.sleep(2.5)
     assert {"OK": True, "Value": 0} == result
-    assert count
-    assert [True] * count == calls
+    assert "PROXY renewed" in capfd.readouterr().out
+    assert [True] * count == renewed
 
 
 FAILURES = {
@@ -224,6 +229,23 @@ def test_site(pilot, proxy, tmp_path, capfd, monkeypatch):
     assert "image-not-allowed" == result["Outcome"]["kind"]
 
 
+def test_runtimes(pilot, proxy, monkeypatch, tmp_path):
+    """An option of older releases that leads nowhere is passed over; without any runtime, DIRAC is told so."""
+    monkeypatch.setenv("PATH", f"{os.path.dirname(RUNTIME)}:/usr/bin:/bin")
+    pilot.configure(ContainerBin="/nosuch/singularity")
+    element = pilot.element()
+
+    assert {"OK": True, "Value": 0} == element.submitJob("ignored", proxy, jobDesc=pilot.job())
+
+    profile = tmp_path / "experiment.toml"
+    profile.write_text('version = 1\n[runtime]\nsearch = ["/nosuch/apptainer"]\n')
+    element.ceParameters["IsolationExperiment"] = str(profile)
+    result = element.submitJob("ignored", proxy, jobDesc=pilot.job())
+
+    message = "Failed to find singularity: runtime-missing: "
+    assert (False, message) == (result["OK"], result["Message"][: len(message)])
+
+
 def test_not_prepared(pilot, proxy):
     """A pilot whose own file is missing leaves no proxy behind."""
     (pilot.place / "pilot.cfg").unlink()
@@ -241,7 +263,7 @@ def test_cgroups(pilot, proxy, tmp_path, monkeypatch):
     manager = CG2Manager()
     monkeypatch.setattr(manager, "_cgroup_path", str(tmp_path))
     monkeypatch.setattr(manager, "_ready", True)
-    pilot.configure(CPULimit="1.5", MemoryLimitMB="2000", MaxRAM="1000")
+    pilot.configure(CPULimit="1.5", MemoryLimitMB="2000", MaxRAM="1000", KeepWorkArea="yes")
 
     result = pilot.element().submitJob("ignored", proxy, jobDesc=pilot.job())
 
@@ -251,18 +273,19 @@ def test_cgroups(pilot, proxy, tmp_path, monkeypatch):
         (slot / "cpu.max").read_text().strip(), (slot / "memory.max").read_text().strip()
     )  # fmt: skip
     assert (slot / "cgroup.procs").read_text().strip().isdigit()
+    assert {"proxy", "dirac_container.sh", "retcode"} < {path.name for path in pilot.left()}
 
 
 @pytest.mark.serves("dirac", "Pool/Singularity: several jobs at once")
 @pytest.mark.parametrize("inner", ["Isolated", "Singularity"])
-def test_pool(pilot, proxy, inner):
-    """DIRAC's pool runs jobs in our containers, and gives each job's answer."""
+def test_pool(pilot, inner):
+    """DIRAC's pool runs jobs in our containers, here without a proxy, and gives each job's answer."""
     pilot.configure(NumberOfProcessors="2")
     pool = pilot.element("Pool")
     assert pool.setParameters({"InnerCESubmissionType": inner})["OK"]
 
     for number in (0, 5):
-        assert pool.submitJob("ignored", proxy, jobDesc=pilot.job(number, Status=number))["OK"]
+        assert pool.submitJob("ignored", None, jobDesc=pilot.job(number, Status=number))["OK"]
     assert 0 == pool._getProcessorsForJobs({})
     # The pool's own wait for the end would forget the answers.
     pool.pPool.shutdown(wait=True)

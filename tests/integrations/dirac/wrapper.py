@@ -24,5 +24,7 @@ if job.get("Link"):
     # Only what DIRAC's script writes last.
     pathlib.Path("/srv/retcode").symlink_to("/etc/hostname")
 sys.stdout.flush()
-time.sleep(job.get("Sleep", 0))
+if job.get("Sleep"):
+    time.sleep(job["Sleep"])
+    print("PROXY " + pathlib.Path(os.environ["X509_USER_PROXY"]).read_text())
 sys.exit(int(job.get("Status", 0)))

@@ -103,7 +103,7 @@ class IsolatedComputingElement(SingularityComputingElement):  # type: ignore[mis
                 return self._run(area, proxy, kwargs)
         except OSError as e:
             self.log.error("The job could not be prepared", repr(e))
-            return dict(S_ERROR(f"Failed to create container work directory: {e}"))
+            return dict(S_ERROR(f"Failed to create container work directory in {CONTAINER_WORKDIR!r}: {e}"))
         finally:
             self._running -= 1
 
@@ -226,9 +226,12 @@ class IsolatedComputingElement(SingularityComputingElement):  # type: ignore[mis
         Find the runtime that the configuration names, or that DIRAC brings.
         """
         named = self._option("ContainerBin")
+        if named and not os.access(named, os.X_OK):
+            # An option of older releases, which they passed over then.
+            self.log.warn("ContainerBin cannot be executed", named)
         own = os.path.join(os.path.dirname(sys.executable), "apptainer")
 
-        return named or (own if os.access(own, os.X_OK) else None)
+        return next((path for path in (named, own) if path and os.access(path, os.X_OK)), None)
 
     def _binds(self) -> Iterator[str]:
         """

@@ -29,6 +29,10 @@ _SETTINGS: Mapping[str, tuple[str, Any]] = {
 #: Set here for every payload, or needed by DIRAC to start the runtime.
 _NOT_PASSED = ("PATH", "TMPDIR")
 
+#: Names of the pilot's variables that an installation in the container does
+#: not get (DIRACGrid/DIRAC, SingularityComputingElement.py, ENV_VAR_WHITELIST).
+_OF_HOST = ("BEARER_TOKEN*", "DIRAC_*", "VOMS_*", "X509_*", "XRD_*", "Xrd*")
+
 #: Where DIRAC has everything: its script, its wrapper, its proxy.  They are
 #: in the working directory, so that a proxy that is renewed is seen; the
 #: payload's ``/tmp`` leads to them.
@@ -134,8 +138,8 @@ def request_for(job: Job, policy: Policy) -> Request:
         env={name: value for name, value in job.environ.items() if name not in dropped},
         identity=Identity(vo=job.vo, job_id=job.job_id, pilot_id=job.pilot_id, user_proxy=proxy),
         runtime=job.runtime,
-        # A job with an installation of its own gets nothing that names another.
-        settings=options.settings if installed else {**options.settings, "environment.drop": ["*"]},
+        # A job with an installation of its own gets nothing that is of another.
+        settings=options.settings if installed else {**options.settings, "environment.drop": _OF_HOST},
     )
 
 
