@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import sys
 import tempfile
 from importlib import import_module
@@ -45,6 +46,16 @@ __all__ = [
     "resolve_transform_error",
     "wrapper",
 ]
+
+#: Of a process; codes of the pilot are larger.
+_LARGEST_STATUS = 255
+
+#: What the pilot has for a process that it never saw end, and no signal 1.
+#: Source: PanDAWMS/pilot3, pilot/control/payloads/generic.py, run.
+_UNSEEN = -1
+
+#: Source: PanDAWMS/pilot3, pilot/common/errorcodes.py, UNKNOWNTRFFAILURE.
+_UNKNOWN_FAILURE = 1315
 
 #: What the pilot starts in a container for transfers.  Source: PanDAWMS/pilot3, pilot/util/default.cfg.
 MIDDLEWARE_PLATFORM = "el9"
@@ -176,7 +187,13 @@ def outcome_for(job: Any) -> Optional[Outcome]:
     """
     start = _starts.get(text_of(job, "jobid"))
 
-    return None if start is None else outcome_of(start)
+    if start is None:
+        return None
+    try:
+        return outcome_of(start)
+    except RequestError:
+        # The line leaves its status unless its shell is ended, which the pilot does, with TERM first.
+        return outcome_of(start, 128 + signal.SIGTERM)
 
 
 def resolve_transform_error(exit_code: int, stderr: str, job: Any = None) -> int:
@@ -185,9 +202,13 @@ def resolve_transform_error(exit_code: int, stderr: str, job: Any = None) -> int
 
     With a job that was wrapped here, what the start has left decides.
     Without one it is a guess from what was printed, which a payload can
-    steer.
+    steer.  A code of the pilot's own, such as that of a time limit, stays.
     """
+    if exit_code > _LARGEST_STATUS:
+        return exit_code
     outcome = None if job is None else outcome_for(job)
+    if outcome is None and exit_code == _UNSEEN:
+        return _UNKNOWN_FAILURE
     if outcome is None:
         outcome = classify(exit_code, stderr)
 

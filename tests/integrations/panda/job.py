@@ -18,7 +18,8 @@ import pilot.user
 
 pilot.user.__path__.append(sys.argv[1])
 
-from pilot.control import payload  # noqa: E402 - finds the plug-in
+from pilot.common.errorcodes import ErrorCodes  # noqa: E402 - finds the plug-in
+from pilot.control import payload  # noqa: E402
 from pilot.info.jobdata import JobData  # noqa: E402
 from pilot.info.queuedata import QueueData  # noqa: E402
 
@@ -36,16 +37,25 @@ class Args(SimpleNamespace):
 
 
 def main():
-    """Run it."""
+    """Run it, after an earlier one in the same pilot where there is one."""
     said = json.loads(sys.argv[2])
     home = os.path.dirname(said["job"]["workdir"])
     os.environ.update(PILOT_HOME=home, PILOT_WORK_DIR=home, PILOT_SITENAME="Q")
     os.environ["PILOT_USER"] = said.get("user", "isolated")
     os.chdir(home)
-    job = JobData({"jobid": "4711", "taskid": "17", "attemptnr": 1, "processingtype": "t"}, use_kmap=False)
-    for name, value in said["job"].items():
+    for number, job in enumerate((*said.get("before", ()), said["job"])):
+        # As the pilot does when it takes a job.
+        ErrorCodes().reset_pilot_errors()
+        found = run({"jobid": str(4711 - number), **job}, said["queue"], said.get("stop_when"))
+        print(json.dumps(found))  # noqa: T201 - read by the test
+
+
+def run(said, settings, stop_when):
+    """Have the pilot's thread run one job; say what it became."""
+    job = JobData({"taskid": "17", "attemptnr": 1, "processingtype": "t"}, use_kmap=False)
+    for name, value in said.items():
         setattr(job, name, value)
-    job.infosys = SimpleNamespace(queuedata=QueueData({"name": "Q", "resource": "Q", **said["queue"]}))
+    job.infosys = SimpleNamespace(queuedata=QueueData({"name": "Q", "resource": "Q", **settings}))
     job.usecontainer = True
     args = Args(
         graceful_stop=threading.Event(), job_aborted=threading.Event(), update_server=False, pod=False,
@@ -61,11 +71,14 @@ def main():
     deadline = time.monotonic() + 60
     while queues.finished_payloads.empty() and queues.failed_payloads.empty() and time.monotonic() < deadline:
         time.sleep(0.05)
+        if stop_when and os.path.exists(stop_when):
+            args.graceful_stop.set()
     args.graceful_stop.set()
     fate = "finished" if not queues.finished_payloads.empty() else "failed"
     if queues.failed_payloads.empty() and fate == "failed":
         fate = "lost"
-    print(json.dumps([fate, job.transexitcode, job.piloterrorcodes, job.piloterrordiags]))  # noqa: T201 - read by the test
+
+    return [fate, job.transexitcode, list(job.piloterrorcodes), list(job.piloterrordiags)]
 
 
 if __name__ == "__main__":

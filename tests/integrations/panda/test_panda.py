@@ -35,12 +35,13 @@ class Pilot:
         self.image = image
         self.place = place
 
-    def run(self, script, *, queue=None, environ=None, **job):
+    def run(self, script, *, queue=None, environ=None, before=(), stop_when=None, **job):
         """Run a job whose payload is a script; give its fate, exit status, error codes and diagnostics."""
         (self.workdir / "trf.sh").write_text(f"#!/bin/bash\n{script}\n")
         (self.workdir / "trf.sh").chmod(0o755)
         said = {"workdir": str(self.workdir), "transformation": "trf.sh", "imagename": self.image, "produserid": DN}
-        words = json.dumps({"job": {**said, **job}, "queue": queue or {}})
+        jobs = {"job": {**said, **job}, "before": [{**said, **other} for other in before]}
+        words = json.dumps({**jobs, "queue": queue or {}, "stop_when": stop_when})
         argv = [sys.executable, "-W", "ignore", str(HERE / "job.py"), str(PLUGIN), words]
         done = subprocess.run(
             argv, env={**self.environ, **(environ or {})}, capture_output=True, text=True, timeout=120, check=False
@@ -106,6 +107,9 @@ FATES = {
     "cannot-make-a-directory": ("echo 'cannot create directory' >&2; exit 64", 64, 1305),
     "unknown-transform": ("exit 251", 251, 1305),
     "crashes": ("kill -SEGV $$", 139, 1328),
+    "aborts": ("kill -ABRT $$", 134, 1305),
+    "has-no-interpreter": ("exec /nosuch/python", 127, 1305),
+    "is-no-program": ("exec /etc/passwd", 126, 1305),
 }
 
 
@@ -221,3 +225,28 @@ def test_platform(pilot):
     fate = pilot.run("exit 0", imagename="", platform="x86_64-centos7-gcc11-opt", environ=environ)
 
     assert "finished" == fate[0]
+
+
+@pytest.mark.serves("panda", "a pilot that is stopped stops its payload")
+def test_graceful_stop(pilot):
+    """The pilot's TERM to the whole session ends the payload, which is not blamed, and leaves nothing behind."""
+    ready = pilot.workdir / "ready"
+    fate, _, codes, _ = pilot.run("echo >ready; exec sleep 60.4711", stop_when=str(ready))
+    running = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+
+    assert ("failed", 1201) == (fate, codes[0])
+    assert [] == [words for words in running if b"60.4711" in words]
+    assert [] == list(pilot.workdir.parent.glob(".wlcg-isolate-*"))
+    assert "payload.end" == pilot.records()[-1]["event.action"]
+
+
+@pytest.mark.serves("panda", "several jobs of one pilot")
+def test_job_after_job(pilot):
+    """What became of one job is not what becomes of the next."""
+    fates = [
+        pilot.run("exit 0", before=[{"imagename": "/nosuch/image"}]),
+        pilot.run("exit 6", before=[{}, {}], jobid="4700"),
+    ]
+
+    assert ["finished", 0, [], []] == fates[0]
+    assert ("failed", 6, [1305]) == tuple(fates[1][:3])

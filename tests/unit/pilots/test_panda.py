@@ -114,6 +114,9 @@ ERRORS = {
     ),
     "payload-prints": (1, "Failed to create user namespace", 1305),
     "killed": (-11, "", 1328),
+    "time-limit-of-the-pilot": (1367, "subprocess communicate sent TimeoutExpired", 1367),
+    "own-code-and-words-of-a-runtime": (1110, "Failed to create user namespace", 1110),
+    "never-seen-to-end": (-1, "", 1315),
 }
 
 
