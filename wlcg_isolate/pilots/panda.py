@@ -22,13 +22,13 @@ import signal
 import sys
 import tempfile
 from importlib import import_module
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 import attrs
 
 from wlcg_isolate import mappings
 from wlcg_isolate.errors import IsolateError, RequestError
-from wlcg_isolate.outcome import Outcome, classify
+from wlcg_isolate.outcome import Outcome, Usage, classify
 from wlcg_isolate.pilots.cric import invalid, request_for, text_of
 from wlcg_isolate.plan import make_plan
 from wlcg_isolate.policy import Policy, load_policy
@@ -60,7 +60,12 @@ _UNKNOWN_FAILURE = 1315
 #: What the pilot starts in a container for transfers.  Source: PanDAWMS/pilot3, pilot/util/default.cfg.
 MIDDLEWARE_PLATFORM = "el9"
 
-_starts: dict[str, Start] = {}
+#: Where the pilot names the payload's own proxy, on queues that serve all kinds of jobs; that in ``X509_USER_PROXY`` is
+#: the pilot's.  Source: PanDAWMS/pilot3, pilot/control/job.py and pilot/user/atlas/container.py.
+OWN_PROXY = "X509_UNIFIED_DISPATCH"
+
+#: By the job: what its start leaves, or the file with its outcome, or that.
+_starts: dict[str, Union[Start, Outcome, str]] = {}
 
 
 def do_use_container(**_kwargs: Any) -> bool:
@@ -76,7 +81,8 @@ def wrapper(executable: str, **kwargs: Any) -> str:
 
     The line names a private script beside the job's working directory, so
     that the values of variables are in no argument; the script is gone once
-    it runs.
+    it runs.  The payload gets a private copy of its own proxy, if the pilot
+    names one (``X509_UNIFIED_DISPATCH``); never the pilot's.
 
     Args:
         executable: Line for bash.
@@ -123,23 +129,36 @@ def create_stagein_container_command(workdir: str, cmd: str) -> str:
 
 
 def _wrapped(executable: str, job: Any, *, platform: Optional[str] = None, proxy: bool = False) -> str:
-    policy, request = None, None
-    proxy = proxy and bool(os.environ.get("X509_USER_PROXY"))
+    policy, request, outcome_file = None, None, ""
+    source = os.environ.get("X509_USER_PROXY" if proxy else OWN_PROXY)
     try:
         policy = load_policy()
-        request = request_for(executable, job, platform=platform)
-        if proxy:
-            request = attrs.evolve(request, credentials=(Credential(variable="X509_USER_PROXY"),))
+        request = request_for(_without_export(executable), job, platform=platform)
+        if source:
+            request = attrs.evolve(request, credentials=(Credential(variable="X509_USER_PROXY", source=source),))
         plan = make_plan(request, policy)
-        line = _line_of_run(request) if proxy else plan.shell()
+        if source:
+            outcome_file = _private(plan.workdir, ".outcome", "") if platform is None else ""
+            line = _line_of_run(request, outcome_file)
+        else:
+            line = plan.shell()
     except IsolateError as e:
         _give_up(job, refuse(e, request, trace_places(request, policy or Policy()), policy))
         return ""
-    # What a transfer became, the pilot reads from the files that it leaves.
-    if not proxy:
-        _starts[text_of(job, "jobid")] = Start.of(plan, over=True)
+    if platform is None:
+        _starts[text_of(job, "jobid")] = outcome_file or Start.of(plan, over=True)
 
     return f"exec /bin/sh {shlex.quote(_private(plan.workdir, '.sh', _ONCE + line))}"
+
+
+def _without_export(executable: str) -> str:
+    """
+    Take out what the pilot puts before a payload's command: a path of the
+    host, where the payload finds nothing.
+    """
+    value = os.environ.get("X509_USER_PROXY")
+
+    return executable.replace(f"export X509_USER_PROXY={value};", "") if value else executable
 
 
 #: A shell reads a script as it goes, from the open file.
@@ -148,7 +167,7 @@ _ONCE = 'rm -f -- "$0"\n'
 _MAIN = "import sys; sys.path[:0] = {}; import wlcg_isolate.__main__"
 
 
-def _line_of_run(request: Request) -> str:
+def _line_of_run(request: Request, outcome_file: str) -> str:
     """
     Write a line that lets the command line do it all, which private copies of
     credentials need.
@@ -158,6 +177,7 @@ def _line_of_run(request: Request) -> str:
     file = _private(str(request.workdir), ".json", json.dumps({**values, "settings": dict(request.settings)}))
     # Without -I, Python would look for modules in the payload's directory, which the pilot has in PYTHONPATH.
     words = [sys.executable, "-I", "-c", _MAIN.format(sorted(places)), "run", "--request", file]
+    words += ["--outcome", outcome_file] if outcome_file else []
 
     return f"{shlex.join(words)}; status=$?; rm -f -- {shlex.quote(file)}; exit $status"
 
@@ -187,13 +207,30 @@ def outcome_for(job: Any) -> Optional[Outcome]:
     """
     start = _starts.get(text_of(job, "jobid"))
 
-    if start is None:
-        return None
+    if isinstance(start, str):
+        start = _starts[text_of(job, "jobid")] = _outcome_in(start)
+    if start is None or isinstance(start, Outcome):
+        return start
     try:
         return outcome_of(start)
     except RequestError:
         # The line leaves its status unless its shell is ended, which the pilot does, with TERM first.
         return outcome_of(start, 128 + signal.SIGTERM)
+
+
+def _outcome_in(file: str) -> Outcome:
+    """
+    Read the outcome that ``run`` has written: nobody else can write there.
+    """
+    try:
+        with open(file, encoding="utf-8") as opened:
+            data = json.load(opened)
+        os.unlink(file)
+    except (OSError, ValueError):
+        return classify(-signal.SIGKILL, "", started=False)
+    usage = data.pop("usage")
+
+    return Outcome(**data, usage=usage and Usage(**usage))
 
 
 def resolve_transform_error(exit_code: int, stderr: str, job: Any = None) -> int:

@@ -250,3 +250,29 @@ def test_job_after_job(pilot):
 
     assert ["finished", 0, [], []] == fates[0]
     assert ("failed", 6, [1305]) == tuple(fates[1][:3])
+
+
+@pytest.mark.serves("panda", "the payload's own proxy (X509_UNIFIED_DISPATCH)")
+def test_own_proxy(pilot):
+    """A payload gets a private copy of its own proxy, and its exit status is still its own."""
+    own = pilot.place / "own"
+    own.write_text("proxy of the user")
+    own.chmod(0o600)
+    fate = pilot.run('cat "$X509_USER_PROXY"; exit 9', environ={"X509_UNIFIED_DISPATCH": str(own)})
+
+    assert ("failed", 9, [1305]) == tuple(fate[:3])
+    assert "proxy of the user" == pilot.printed()
+    assert [] == list(pilot.workdir.parent.glob(".wlcg-isolate-*"))
+
+
+@pytest.mark.differs(
+    "panda", "X509_USER_PROXY for payloads", "the pilot's own proxy never arrives; the payload's own does"
+)
+def test_proxy_of_the_pilot(pilot):
+    """The pilot's proxy is not the payload's."""
+    (pilot.place / "proxy").write_text("proxy of the pilot")
+    environ = {"X509_USER_PROXY": str(pilot.place / "proxy")}
+    fate = pilot.run('echo "${X509_USER_PROXY-none}"', environ=environ)
+
+    assert "finished" == fate[0]
+    assert "none\n" == pilot.printed()
