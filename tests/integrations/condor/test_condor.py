@@ -1,0 +1,228 @@
+"""
+Jobs in a real pool of HTCondor, which runs in a container of its own: what the job wrapper starts is nested in that.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+HOME = "/var/lib/condor"
+JOBS = 50
+
+CONFIG = """
+RELEASE_DIR = /usr
+LOCAL_DIR = /var/lib/condor
+LIBEXEC = /usr/libexec/condor
+LIB = /usr/lib/condor
+LOG = $(LOCAL_DIR)/log
+SPOOL = $(LOCAL_DIR)/spool
+EXECUTE = $(LOCAL_DIR)/execute
+LOCK = $(LOCAL_DIR)/lock
+RUN = $(LOCAL_DIR)/run
+CONDOR_HOST = 127.0.0.1
+COLLECTOR_HOST = 127.0.0.1:{port}
+SHARED_PORT_PORT = {port}
+NETWORK_INTERFACE = 127.0.0.1
+DAEMON_LIST = MASTER COLLECTOR NEGOTIATOR SCHEDD STARTD
+SEC_DEFAULT_AUTHENTICATION = REQUIRED
+SEC_DEFAULT_AUTHENTICATION_METHODS = FS
+ALLOW_WRITE = *
+ALLOW_READ = *
+ALLOW_ADMINISTRATOR = *
+ALLOW_DAEMON = *
+ALLOW_NEGOTIATOR = *
+UID_DOMAIN = test
+FILESYSTEM_DOMAIN = test
+NEGOTIATOR_INTERVAL = 2
+NEGOTIATOR_CYCLE_DELAY = 1
+NEGOTIATOR_MIN_INTERVAL = 1
+SCHEDD_INTERVAL = 2
+SCHEDD_MIN_INTERVAL = 1
+JOB_START_DELAY = 0
+NUM_CPUS = 4
+MEMORY = 4096
+RunBenchmarks = False
+START = True
+USE_PROCD = False
+USER_JOB_WRAPPER = /var/lib/condor/wrapper
+"""
+
+#: A worker node's own words around the example: where things are.
+WRAPPER = """#!/bin/sh
+PATH={bin}:{runtime}:/usr/bin:/bin
+XDG_CACHE_HOME=/var/lib/condor/cache WLCG_ISOLATE_TRACE_DIR=/var/lib/condor/trace
+export PATH XDG_CACHE_HOME
+exec /var/lib/condor/job-wrapper "$@"
+"""
+
+
+#: Starts the daemons, and then runs the scripts whose names it reads.
+SERVE = """condor_master -f &
+echo
+while read -r f; do sh $f >$f.out 2>$f.err </dev/null; echo $? >$f.status; echo; done
+"""
+
+
+class Pool:
+    """A pool on this machine alone, that ends with the tests."""
+
+    def __init__(self, place, runtime, images):
+        self.place, self.images = place, images
+        for name in ("log", "spool", "execute", "lock", "run", "trace", "cache", "jobs"):
+            (place / name).mkdir()
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        (place / "condor_config").write_text(CONFIG.replace("{port}", str(port)))
+        bin_ = Path(sys.prefix) / "bin"
+        self._put("wrapper", WRAPPER.format(bin=bin_, runtime=Path(runtime).parent))
+        self._put(
+            "job-wrapper",
+            (ROOT / "examples/htcondor/job-wrapper")
+            .read_text()
+            .replace(" --workdir", f" --trace-dir {HOME}/trace --workdir"),
+        )
+        binds = [sys.prefix, sys.base_prefix, str(Path(runtime).resolve().parents[3]), images]
+        # The daemons refuse what root in a user namespace cannot do: change users.
+        self._argv = ["unshare", "--user", "--map-user=65534", "--map-group=65534"] if os.geteuid() == 0 else []
+        self._argv += [runtime, "-q", "exec", "--userns", "--contain", "--cleanenv", "--no-home", "--pid", "--pwd", "/"]
+        self._argv += ["--env", f"CONDOR_CONFIG={HOME}/condor_config", "--bind", f"{place}:{HOME}"]
+        self._argv += [word for bind in binds for word in ("--bind", bind)]
+        self._image = f"{images}/condor"
+        self._in = None
+        self._process = subprocess.Popen(
+            [
+                *self._argv,
+                self._image,
+                "/bin/sh",
+                "-c",
+                SERVE,
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            env={"PATH": "/usr/bin:/bin:/usr/sbin:/sbin"},
+        )
+        self._process.stdout.readline()
+        self._count = 0
+
+    def _put(self, name, text):
+        (self.place / name).write_text(text)
+        (self.place / name).chmod(0o755)
+
+    def call(self, script):
+        """Run a script in the pool's container; give what it prints."""
+        self._count += 1
+        name = f"call{self._count}"
+        (self.place / name).write_text(script)
+        self._process.stdin.write(f"{HOME}/{name}\n")
+        self._process.stdin.flush()
+        self._process.stdout.readline()
+        said = (self.place / f"{name}.err").read_text()
+        assert "0" == (self.place / f"{name}.status").read_text().strip(), said
+        return (self.place / f"{name}.out").read_text()
+
+    def wait(self, ready, seconds=60):
+        """Wait until something is true."""
+        deadline = time.monotonic() + seconds
+        while not (found := ready()):
+            assert time.monotonic() < deadline, self.logs()
+            time.sleep(0.3)
+        return found
+
+    def logs(self):
+        """Read the ends of the daemons' logs."""
+        return "\n".join(
+            f"{p.name}: {p.read_text(errors='replace')[-1500:]}" for p in (self.place / "log").glob("St*Log*")
+        )
+
+    def submit(self, name, *lines, count=1):
+        """Submit jobs; give the number of their cluster."""
+        common = [
+            f"output={HOME}/jobs/{name}.$(Process).out",
+            f"error={HOME}/jobs/{name}.$(Process).err",
+            f"log={HOME}/jobs/{name}.log",
+            "should_transfer_files=YES",
+            "request_memory=10",
+            "request_disk=1",
+        ]
+        (self.place / f"{name}.sub").write_text("\n".join([*common, *lines, f"queue {count}\n"]))
+        return self.call(f"condor_submit -terse {HOME}/{name}.sub").split(".")[0]
+
+    def history(self, cluster):
+        """List the descriptions of jobs that are over."""
+        return json.loads(self.call(f"condor_history -json {cluster}") or "[]")
+
+    def records(self):
+        """Read all records."""
+        lines = [x for p in (self.place / "trace").rglob("*.jsonl") for x in p.read_text().splitlines()]
+        return [json.loads(line) for line in lines]
+
+    def stop(self):
+        """End the container, and with its process ids all that is in it."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.communicate()
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory):
+    """The pool."""
+    pool = Pool(
+        tmp_path_factory.mktemp("pool"), os.environ["WLCG_ISOLATE_TEST_RUNTIME"], os.environ["WLCG_ISOLATE_TEST_IMAGES"]
+    )
+    try:
+        pool.wait(lambda: "slot1" in pool.call("condor_status -af Name || :"))
+        yield pool
+    finally:
+        pool.stop()
+
+
+@pytest.mark.serves("htcondor", "USER_JOB_WRAPPER; scratch directory and ads under their new paths; GlobalJobId")
+def test_fifty_jobs(pool):
+    """Fifty jobs run in their image, see their ads where these are now, and are recorded with their ids."""
+    seen = "grep -q GlobalJobId $_CONDOR_JOB_AD && test -r $_CONDOR_MACHINE_AD && echo $_CONDOR_SCRATCH_DIR"
+    # The pool's own image has that directory.
+    script = f"{seen} && ! test -e /etc/condor && exit 5"
+    (pool.place / "job.sh").write_text(f"#!/bin/sh\n{script}\n")
+    image = f'+SingularityImage="{pool.images}/tiny"'
+    cluster = pool.submit("many", f"executable={HOME}/job.sh", image, count=JOBS)
+    pool.wait(lambda: JOBS == len(pool.history(cluster)), 120)
+    ends = pool.history(cluster)
+    ids = {ad["GlobalJobId"] for ad in ends}
+    outs = {p.read_text() for p in (pool.place / "jobs").glob("many.*.out")}
+    recorded = {r.get("wlcg.batch.global_job_id") for r in pool.records() if r["event.action"] == "payload.start"}
+
+    assert {5} == {ad["ExitCode"] for ad in ends}
+    assert {"/srv\n"} == outs
+    assert ids == recorded
+
+
+@pytest.mark.serves("htcondor", "condor_rm")
+def test_removed_job(pool):
+    """A job that is removed in the middle leaves no process, and a record of its end."""
+    cluster = pool.submit(
+        "long",
+        "executable=/bin/sleep",
+        "transfer_executable=false",
+        "arguments=3471",
+        f'+SingularityImage="{pool.images}/tiny"',
+    )
+    pool.wait(lambda: "sleep\x003471" in pool.call("cat /proc/[0-9]*/cmdline 2>/dev/null || :"))
+    pool.wait(lambda: any(cluster == r.get("wlcg.batch.job_id", "").split(".")[0] for r in pool.records()))
+    pool.call(f"condor_rm {cluster}")
+    pool.wait(lambda: "sleep\x003471" not in pool.call("cat /proc/[0-9]*/cmdline 2>/dev/null || :"))
+    pool.wait(lambda: pool.history(cluster))
+
+    assert [3] == [ad["JobStatus"] for ad in pool.history(cluster)]
+    assert "payload.end" in [r["event.action"] for r in pool.records() if cluster in r.get("wlcg.batch.job_id", "")]
