@@ -86,6 +86,11 @@ def parser_for(prog: str, description: str, epilog: str = "") -> argparse.Argume
     )
     what.add_argument("--timeout", metavar="SECONDS", help="stop the payload after so much wall time")
     what.add_argument("--request", metavar="FILE|-", help="request in JSON; options override it")
+    what.add_argument(
+        "--script",
+        action="store_true",
+        help="the second word of COMMAND is a script of this node: show it to the payload",
+    )
     view = parser.add_argument_group("what it sees")
     view.add_argument("--bind", metavar=_BIND_FORM, action="append", default=[], help="bind; a missing source refuses")
     view.add_argument(
@@ -285,6 +290,7 @@ def _from_options(options: argparse.Namespace, command: Sequence[str], problems:
     if given.get("image", "").startswith("."):
         # A name never begins with a dot: this is a path.
         given["image"] = _absolute(given["image"])
+    command, script = _script(options, command, problems)
     if command:
         given["payload"] = {"command": list(command)}
     if options.timeout is not None:
@@ -299,9 +305,23 @@ def _from_options(options: argparse.Namespace, command: Sequence[str], problems:
             given["identity"][name] = _absolute(given["identity"][name])
     given["binds"] = [_bind(text, "--bind", problems) for text in options.bind]
     given["binds"] += [_bind(text, "--bind-if-present", problems) for text in options.bind_if_present]
-    given["binds"] = [bind for bind in given["binds"] if bind]
+    given["binds"] = [bind for bind in (*script, *given["binds"]) if bind]
 
     return given
+
+
+def _script(
+    options: argparse.Namespace, command: Sequence[str], problems: list[Problem]
+) -> tuple[Sequence[str], list[dict[str, Any]]]:
+    if not options.script:
+        return command, []
+    from wlcg_isolate.cli.script import script_of
+
+    try:
+        return script_of(command, options.workdir)
+    except ValueError as e:
+        problems.append(_usage(str(e)))
+        return command, []
 
 
 def _credential(text: str) -> dict[str, Any]:
