@@ -168,6 +168,10 @@ def test_family(shell):
 def test_last_descriptor(start, mocker):
     """The highest descriptor of a process is found, and a usual limit where it is hidden."""
     child = start("/bin/sleep", "60", descriptors={77: 2})
+    # The kernel lets the parent go on a moment before it has closed what the new program does not get.
+    deadline = time.monotonic() + 10
+    while inherited.last_descriptor(child.pid) != 77 and time.monotonic() < deadline:
+        time.sleep(0.01)
 
     assert 77 == inherited.last_descriptor(child.pid)
     mocker.patch("os.listdir", side_effect=PermissionError)

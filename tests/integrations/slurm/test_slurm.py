@@ -49,3 +49,46 @@ def test_array(slurm, script):
     assert ["0:0"] * 16 + ["1:0"] * 17 + ["2:0"] * 17 == statuses
     assert {f"1\ntask {i} job unknown\n" for i in range(1, 51)} == {"1\n" + text.partition("\n")[2] for text in printed}
     assert {("payload.start", "payload.end")} == {tuple(actions(slurm.records(name))) for name in found}
+
+
+def running(slurm, job):
+    """Wait until a job has said that it runs."""
+    slurm.until(lambda: (slurm.work / f"slurm-{job}.out").exists() and "up" in slurm.output(job))
+
+
+@pytest.mark.serves("slurm", "scancel")
+def test_cancel(slurm, script):
+    """A cancelled job's payload hears of it and ends, and its end is on record."""
+    job = slurm.submit(script("trap 'echo told; exit 4' TERM\necho up\nwhile :; do sleep 0.1; done\n"), "--time=5")
+    running(slurm, job)
+    slurm.ask("scancel", "--full", job)
+    found = slurm.ended(job)
+    slurm.until(lambda: "payload.end" in actions(slurm.records(job)))
+
+    assert ["CANCELLED"] == [state for state, _ in found.values()]
+    assert "told" in slurm.output(job)
+
+
+@pytest.mark.serves("slurm", "signal before the end (scancel --signal, sbatch --signal)")
+def test_signal(slurm, script):
+    """A signal that a job asks for reaches its payload, which goes on and ends by itself."""
+    job = slurm.submit(script("trap 'echo saved; exit 6' USR1\necho up\nwhile :; do sleep 0.1; done\n"), "--time=5")
+    running(slurm, job)
+    slurm.ask("scancel", "--signal=USR1", "--full", job)
+    found = slurm.ended(job)
+
+    assert [("FAILED", "6:0")] == list(found.values())
+    assert "saved" in slurm.output(job)
+
+
+@pytest.mark.serves("slurm", "steps (srun)")
+def test_steps(slurm):
+    """Steps of one job are payloads of their own, under the job's id, with the exit status of the worst."""
+    line = f"wlcg-isolate run --image {IMAGE} --trace-dir {slurm.trace} --keep-env SLURM_PROCID --"
+    text = f"#!/bin/sh\nsrun --ntasks=2 {line} sh -c 'echo rank $SLURM_PROCID; exit $SLURM_PROCID'\nexit $?\n"
+    job = slurm.submit(text, "--ntasks=2", "--time=5")
+    found = slurm.ended(job)
+
+    assert [("FAILED", "1:0")] == list(found.values())
+    assert {"rank 0", "rank 1"} <= set(slurm.output(job).splitlines())
+    assert ["payload.end"] * 2 + ["payload.start"] * 2 == sorted(actions(slurm.records(job)))
