@@ -63,7 +63,10 @@ _IMPLIED = {"osgset": ("condorset", "gwmsset"), "condorset": ("gwmsset",)}
 _CLEAR = ("clearall", "gwmsset", "osgset", "condorset")
 
 #: Steer the runtime or the wrapper itself: never a payload's.
-_STEERING = ("SINGULARITYENV_", "APPTAINERENV_", "SINGULARITY_WORKDIR", "APPTAINER_WORKDIR")
+_STEERING = (
+    *("SINGULARITYENV_", "APPTAINERENV_", "SINGULARITY_WORKDIR", "APPTAINER_WORKDIR"),
+    *("_CONDOR_ANCESTOR_", "_CONDOR_WRAPPER_ERROR_FILE"),
+)
 
 
 def negotiate(vo: str, site: str) -> str:
@@ -154,7 +157,13 @@ def kept_names(tokens: Iterable[str], environ: Mapping[str, str], job: Ad) -> li
     return [name for name in dict.fromkeys(names) if name in environ and not name.startswith(_STEERING)]
 
 
-def request_for(command: Sequence[str], environ: Mapping[str, str], *, workdir: Optional[str] = None) -> Request:
+def request_for(
+    command: Sequence[str],
+    environ: Mapping[str, str],
+    *,
+    workdir: Optional[str] = None,
+    ads: Optional[tuple[Ad, Ad]] = None,
+) -> Request:
     """
     Make the request for a job that HTCondor's starter hands to its wrapper.
 
@@ -167,11 +176,16 @@ def request_for(command: Sequence[str], environ: Mapping[str, str], *, workdir: 
 
         workdir: The scratch directory; the current one when not given.
 
+        ads: The job's and the machine's ad, instead of those in files.
+
+    Where the pilot has no images of its own, the names of policy hold: of the
+    first operating system that the job takes, or ``default``.
+
     Raises:
         RequestError: With every problem of all settings.
         PlanError: There is no image.
     """
-    job, machine = (_ad(environ.get(name)) for name in ("_CONDOR_JOB_AD", "_CONDOR_MACHINE_AD"))
+    job, machine = ads or (_ad(environ.get("_CONDOR_JOB_AD")), _ad(environ.get("_CONDOR_MACHINE_AD")))
     status = machine.text("GWMS_SINGULARITY_STATUS") or environ.get("GWMS_SINGULARITY_STATUS", "")
     if status in ("FAIL", "NEVER", "DISABLE"):
         raise PlanError([_problem(f"is {status}, and nothing runs without isolation", "GWMS_SINGULARITY_STATUS")])

@@ -145,11 +145,11 @@ def choose_image(job: Ad, machine: Ad, environ: Mapping[str, str]) -> str:
     text = machine.text("SINGULARITY_IMAGES_DICT") or environ.get("SINGULARITY_IMAGES_DICT", "")
     if own:
         found = Found(own, "restricted" if _fault(own, names_of(restrictions), lambda _: True) else None)
+    elif not text:
+        return next((name for name in names_of(job.text("REQUIRED_OS")) if name != "any"), "default")
     else:
-        platforms = intersect(
-            job.text("REQUIRED_OS", "any"),
-            machine.text("GLIDEIN_REQUIRED_OS") or environ.get("GLIDEIN_REQUIRED_OS", "any"),
-        )
+        offered = machine.text("GLIDEIN_REQUIRED_OS") or environ.get("GLIDEIN_REQUIRED_OS", "any")
+        platforms = intersect(job.text("REQUIRED_OS", "any"), offered)
         found = find_image(parse_images(text), platforms, restrictions)
     if found.fault:
         kind, message = _FAULTS[found.fault]

@@ -19,6 +19,9 @@ ROOT = Path(__file__).resolve().parents[3]
 HOME = "/var/lib/condor"
 JOBS = 50
 
+#: Source: HTCondor, src/condor_utils/condor_holdcodes.h.
+HOOK_PREPARE_JOB_FAILURE = 19
+
 CONFIG = """
 RELEASE_DIR = /usr
 LOCAL_DIR = /var/lib/condor
@@ -55,14 +58,26 @@ RunBenchmarks = False
 START = True
 USE_PROCD = False
 USER_JOB_WRAPPER = /var/lib/condor/wrapper
+STARTER_DEFAULT_JOB_HOOK_KEYWORD = ISOLATE
+ISOLATE_HOOK_PREPARE_JOB = /var/lib/condor/hook
+STARTD_ATTRS = $(STARTD_ATTRS) SINGULARITY_IMAGES_DICT
+SINGULARITY_IMAGES_DICT = "rhel9:{images}/debian11"
 """
 
 #: A worker node's own words around the example: where things are.
 WRAPPER = """#!/bin/sh
 PATH={bin}:{runtime}:/usr/bin:/bin
-XDG_CACHE_HOME=/var/lib/condor/cache WLCG_ISOLATE_TRACE_DIR=/var/lib/condor/trace
-export PATH XDG_CACHE_HOME
+XDG_CACHE_HOME=/var/lib/condor/cache XDG_STATE_HOME=/var/lib/condor/trace
+export PATH XDG_CACHE_HOME XDG_STATE_HOME
 exec /var/lib/condor/job-wrapper "$@"
+"""
+
+#: The same for the prepare hook.
+HOOK = """#!/bin/sh
+PATH={bin}:{runtime}:/usr/bin:/bin
+XDG_CACHE_HOME=/var/lib/condor/cache
+export PATH XDG_CACHE_HOME
+exec wlcg-isolate job-hook
 """
 
 
@@ -83,15 +98,11 @@ class Pool:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        (place / "condor_config").write_text(CONFIG.replace("{port}", str(port)))
+        (place / "condor_config").write_text(CONFIG.replace("{port}", str(port)).replace("{images}", images))
         bin_ = Path(sys.prefix) / "bin"
         self._put("wrapper", WRAPPER.format(bin=bin_, runtime=Path(runtime).parent))
-        self._put(
-            "job-wrapper",
-            (ROOT / "examples/htcondor/job-wrapper")
-            .read_text()
-            .replace(" --workdir", f" --trace-dir {HOME}/trace --workdir"),
-        )
+        self._put("job-wrapper", (ROOT / "examples/htcondor/user-job-wrapper").read_text())
+        self._put("hook", HOOK.format(bin=bin_, runtime=Path(runtime).parent))
         binds = [sys.prefix, sys.base_prefix, str(Path(runtime).resolve().parents[3]), images]
         # The daemons refuse what root in a user namespace cannot do: change users.
         self._argv = ["unshare", "--user", "--map-user=65534", "--map-group=65534"] if os.geteuid() == 0 else []
@@ -226,3 +237,53 @@ def test_removed_job(pool):
 
     assert [3] == [ad["JobStatus"] for ad in pool.history(cluster)]
     assert "payload.end" in [r["event.action"] for r in pool.records() if cluster in r.get("wlcg.batch.job_id", "")]
+
+
+def described(pool, cluster):
+    """Describe a job that is in the queue."""
+    return json.loads(pool.call(f"condor_q -json {cluster}") or "[]")
+
+
+@pytest.mark.serves("htcondor", "a job that can run nowhere is held, with code and reason (prepare hook)")
+def test_held_job(pool):
+    """A job that wants what no node has is held before it begins, and its reason says why."""
+    cluster = pool.submit("held", "executable=/bin/true", "transfer_executable=false", '+REQUIRED_OS="vms"')
+    pool.wait(lambda: [5] == [ad["JobStatus"] for ad in described(pool, cluster)])
+    (ad,) = described(pool, cluster)
+
+    assert HOOK_PREPARE_JOB_FAILURE == ad["HoldReasonCode"]
+    assert "image-unknown" in ad["HoldReason"]
+
+
+@pytest.mark.differs(
+    "htcondor",
+    "a job whose image is missing",
+    "goes back to the queue: another node may have it",
+)
+def test_image_is_missing(pool):
+    """A job whose image this node lacks goes back to the queue with the reason, and never ran."""
+    cluster = pool.submit(
+        "missing", "executable=/bin/true", "transfer_executable=false", '+SingularityImage="/nosuch/image"'
+    )
+    pool.wait(lambda: "image-missing" in json.dumps(described(pool, cluster)))
+    (ad,) = described(pool, cluster)
+    pool.call(f"condor_rm {cluster}")
+
+    assert ad["JobStatus"] in (1, 2)
+    assert "HoldReason" not in ad
+
+
+@pytest.mark.serves("htcondor", "REQUIRED_OS with the slot's images")
+def test_platform(pool):
+    """A job that names an operating system runs in the slot's image for it."""
+    cluster = pool.submit(
+        "os",
+        "executable=/bin/grep",
+        "transfer_executable=false",
+        'arguments="-c =bullseye /etc/os-release"',
+        '+REQUIRED_OS="rhel9"',
+    )
+    pool.wait(lambda: pool.history(cluster))
+
+    assert [0] == [ad["ExitCode"] for ad in pool.history(cluster)]
+    assert "1\n" == (pool.place / "jobs" / "os.0.out").read_text()

@@ -161,6 +161,13 @@ def test_job_image_wins():
     assert "/tmp" == glidein_images.choose_image(parse_ad(""), machine, {})
 
 
+def test_image_of_policy():
+    """Without images of the pilot, the names of policy hold."""
+    assert "default" == glidein_images.choose_image(parse_ad(""), parse_ad(""), {})
+    ad = parse_ad('REQUIRED_OS = "any,rhel8,rhel9"')
+    assert "rhel8" == glidein_images.choose_image(ad, parse_ad(""), {})
+
+
 @pytest.mark.differs("glideinwms", "restrictions and a job's own image", "hold for it; upstream lets it pass")
 def test_job_image_is_restricted():
     """A user's image must lie where the pilot wants images."""
@@ -250,7 +257,12 @@ def test_tokens(text):
 
 
 ALL = {name: "" for names in glidein._SETS.values() for name in names}
-ALL.update(dict.fromkeys(("_CONDOR_A", "_CONDOR_B", "_CONDOR_C", "_CONDOR_D"), "x"), OTHER="x", SINGULARITYENV_X="x")
+ALL.update(
+    dict.fromkeys(("_CONDOR_A", "_CONDOR_B", "_CONDOR_C", "_CONDOR_D"), "x"),
+    OTHER="x",
+    SINGULARITYENV_X="x",
+    _CONDOR_ANCESTOR_1="x",
+)
 COUNTS = {"": 17, "gwmsset": 17, "condorset": 17, "osgset": 42, "clear": 42}
 
 
