@@ -27,6 +27,8 @@ _LINE = re.compile(r"\s*([A-Za-z_][\w.]*)\s*=\s*(.*?)\s*;?\s*$", re.DOTALL)
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"$', re.DOTALL)
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$")
 _WORDS: Mapping[str, Any] = {"true": True, "false": False, "undefined": None, "error": None}
+#: No expression of ClassAds is of this form.
+_LOOSE = re.compile(r'(\s*[A-Za-z_]\w*="[^"]*")+\s*$')
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
 
 
@@ -97,7 +99,8 @@ def parse_ad(text: str) -> Ad:
     """
     body = text.strip()
     bracketed = body.startswith("[") and body.endswith("]")
-    lines = re.split(r";\s*\n|\n", body[1:-1]) if bracketed else text.splitlines()
+    # Only a line feed ends a line: a user's text may hold what Python takes for an end.
+    lines = re.split(r";\s*\n|\n", body[1:-1]) if bracketed else text.split("\n")
     values: dict[str, Any] = {}
     raw: dict[str, str] = {}
     unread: list[str] = []
@@ -181,11 +184,14 @@ def environment_of(ad: Ad) -> dict[str, str]:
     attribute ``Env`` has the older form, separated by semicolons.
 
     Raises:
-        RequestError: A word has no equals sign, or a quote is open.
+        RequestError: A word has no equals sign, or a quote is open; or it is
+            an expression that cannot be evaluated here.
     """
     text = ad.get("Environment")
     if text is None and "environment" in ad.raw and "Environment" in ad.unread:
         # As some wrappers' own tests write it: not a ClassAd value at all.
+        if not _LOOSE.match(ad.raw["environment"]):
+            raise RequestError([_bad_environment("it is an expression, which needs the extra [htcondor]")])
         return dict(_pairs(_words(ad.raw["environment"], '"')))
     if isinstance(text, str):
         return dict(_pairs(_words(text, "'")))

@@ -144,3 +144,18 @@ def test_read_ad(tmp_path):
     assert "\udcff" == read_ad(str(tmp_path / "ad")).text("a")
     with pytest.raises(RequestError, match="cannot be read"):
         read_ad(str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize("end", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\r"])
+def test_text_ends_no_line(end):
+    """A user's text cannot set another attribute: only a line feed ends a line."""
+    ad = parse_ad(f'GlobalJobId = "mine"\nNote = "x{end}GlobalJobId = 7{end}"\n')
+
+    assert "mine" == ad["GlobalJobId"]
+
+
+@pytest.mark.parametrize("text", ['strcat("A=1")', 'A=="b"?"B=1":""', 'ifThenElse(true,"A=1","")'])
+def test_environment_that_nobody_can_read(without_library, text):
+    """An expression is no list of variables; what it sets is not guessed."""
+    with pytest.raises(RequestError, match=r"\[htcondor\]"):
+        environment_of(parse_ad(f"Environment = {text}"))

@@ -6,11 +6,12 @@ singularity_lib), and values measured on its code.
 from __future__ import annotations
 
 import os
+import time
 
 import pytest
 
 from wlcg_isolate.errors import PlanError, RequestError
-from wlcg_isolate.pilots import glidein, glidein_images
+from wlcg_isolate.pilots import glidein, glidein_images, places
 from wlcg_isolate.pilots.classads import parse_ad
 from wlcg_isolate.pilots.places import Places, is_below, outside_places, resolve_cvmfs
 
@@ -170,6 +171,37 @@ def test_job_image_is_restricted():
         )
 
     assert "image-not-allowed" == caught.value.problems[0].kind
+
+
+@pytest.mark.parametrize("image", ["/cvmfs/../home/x.sif", "file:///home/x.sif", "file://home/x.sif", "/cvmfsx/y"])
+def test_restrictions_hold_for_every_spelling(image):
+    """A job cannot spell its way out of CVMFS."""
+    with pytest.raises(PlanError) as caught:
+        glidein_images.choose_image(
+            parse_ad(f'ContainerImage = "{image}"'), parse_ad('SINGULARITY_IMAGE_RESTRICTIONS = "cvmfs"'), {}
+        )
+
+    assert "image-not-allowed" == caught.value.problems[0].kind
+
+
+@pytest.mark.serves("glideinwms", "file://PATH and file:///PATH (uri_is_valid_file_or_remote)")
+@pytest.mark.parametrize("image", ["file:///abs/p", "file://abs/p", "/abs/p"])
+def test_image_by_uri(image):
+    """Two or three slashes mean the same path."""
+    assert "/abs/p" == glidein_images.choose_image(parse_ad(f'SingularityImage = "{image}"'), parse_ad(""), {})
+
+
+@pytest.mark.serves("glideinwms", "images in CVMFS with CVMFS_MOUNT_DIR")
+def test_image_of_cvmfs_elsewhere(tmp_path):
+    """The image comes from where CVMFS is mounted; its link is followed."""
+    (tmp_path / "repo" / "img1").mkdir(parents=True)
+    (tmp_path / "repo" / "latest").symlink_to("/cvmfs/repo/img1")
+    environ = {"CVMFS_MOUNT_DIR": f"{tmp_path}/"}
+    machine = parse_ad('SINGULARITY_IMAGES_DICT = "rhel9:/cvmfs/repo/img1"\nSINGULARITY_IMAGE_RESTRICTIONS = "cvmfs"')
+    own = parse_ad('SingularityImage = "/cvmfs/repo/latest"')
+
+    assert f"{tmp_path}/repo/img1" == glidein_images.choose_image(own, machine, environ)
+    assert f"{tmp_path}/repo/img1" == glidein_images.choose_image(parse_ad(""), machine, environ)
 
 
 @pytest.mark.parametrize(
@@ -465,7 +497,56 @@ def test_clear_list(job, tmp_path):
     assert "A" not in glidein.request_for(["x"], environ, workdir=str(tmp_path)).env
 
 
+@pytest.mark.differs("glideinwms", "settings of the pilot in a job's Environment", "refused; upstream obeys the job")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "WLCG_ISOLATE_SITE", "GLIDEIN_SINGULARITY_BINDPATH", "GLIDEIN_CONTAINER_ENV_CLEARLIST",
+        "SINGULARITY_IMAGES_DICT", "SINGULARITY_IMAGE_RESTRICTIONS", "CVMFS_MOUNT_DIR", "_CONDOR_MACHINE_AD",
+    ],
+)  # fmt: skip
+def test_job_sets_no_settings(job, tmp_path, name):
+    """A job cannot name its own policy, binds or images."""
+    environ = job(f'SingularityImage = "/x"\nEnvironment = "{name}=/ FOO=1"')
+    for call in (glidein.check_settings, lambda e: glidein.request_for(["x"], e, workdir=str(tmp_path))):
+        with pytest.raises(RequestError) as caught:
+            call(environ)
+
+        assert [("variable-forbidden", True)] == [(p.kind, name in p.message) for p in caught.value.problems]
+
+
+@pytest.mark.serves("glideinwms", "the user's proxy and tokens, which HTCondor leaves in the scratch directory")
+def test_credentials_of_the_job(job, tmp_path):
+    """They pass without a word in GLIDEIN_CONTAINER_ENV; the pilot's, elsewhere, never do."""
+    environ = job(AD, X509_USER_PROXY=f"{tmp_path}/x", BEARER_TOKEN_FILE=f"{tmp_path}/.condor_creds/t.use")
+    environ.update(_CONDOR_CREDS=f"{tmp_path}/.condor_creds", X509_USER_KEY="/pilot/key")
+    env = glidein.request_for(["x"], environ, workdir=str(tmp_path)).env
+
+    assert ("/srv/x", "/srv/.condor_creds/t.use", "/srv/.condor_creds", None) == tuple(
+        env.get(name) for name in ("X509_USER_PROXY", "BEARER_TOKEN_FILE", "_CONDOR_CREDS", "X509_USER_KEY")
+    )
+
+
+def test_misleading_working_directory(job, tmp_path, monkeypatch):
+    """What PWD says counts only where it is the directory."""
+    monkeypatch.chdir(tmp_path)
+    request = glidein.request_for(["/usr/bin/env", f"{tmp_path}/in"], {**job(AD), "PWD": "/"})
+
+    assert (("/usr/bin/env", "/srv/in"), str(tmp_path)) == (request.payload.command, request.workdir)
+
+
+def test_file_system_without_answer(monkeypatch):
+    """A path that cannot be resolved in time stays as it is."""
+    monkeypatch.setattr(places, "SECONDS", 0.05)
+    monkeypatch.setattr(os.path, "realpath", lambda path: time.sleep(5))
+    began = time.monotonic()
+
+    assert "/hung/x" == places.Places(outside=["/w"], inside="/srv").rewrite("/hung/x")
+    assert time.monotonic() - began < 4
+
+
 GPUS = [
+    ("", 'AssignedGPUs = "GPU-1"', {}, ("nvidia",)),
     ("", "GPUs = 1", {}, ("nvidia",)), ("", "GPUs = 0", {}, None), ("", "", {"GPU_USE": "1"}, ("nvidia",)),
     ("SingularityBindGPULibs = False", "GPUs = 2", {}, None),
 ]  # fmt: skip
