@@ -144,6 +144,24 @@ def test_payload_cannot_choose_its_policy(slot, images, tmp_path):
     assert "mine.toml" not in slot.stderr
 
 
+def test_payload_cannot_bring_its_runtime(slot, images):
+    """A program of the job that is called as the runtime is not even looked for."""
+    fake = slot.scratch / "apptainer"
+    fake.write_text("#!/bin/sh\ntouch ran-outside\n")
+    fake.chmod(0o755)
+    path = f"{slot.scratch}:/usr/bin:/bin"
+    real = f"{slot.environ['PATH'].split(':')[0]}/apptainer"
+    status, _ = slot.run("true", machine=images, job=f'Environment = "PATH={path}"', PATH=path)
+    assert slot.error.exists() == (status != 0)
+    named, printed = slot.run(
+        "echo", "ran", machine=images, job=f'Environment = "PATH={path}"', PATH=path,
+        GLIDEIN_SINGULARITY_BINARY_OVERRIDE=real,
+    )  # fmt: skip
+
+    assert (0, "ran\n") == (named, printed)
+    assert not (slot.scratch / "ran-outside").exists()
+
+
 @pytest.mark.serves("osg", "missing image: no job")
 def test_image_is_missing(slot):
     """A missing image is the node's failure: the job goes back to the queue."""

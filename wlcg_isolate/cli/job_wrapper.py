@@ -27,6 +27,9 @@ from wlcg_isolate.policy import Policy, load_policy
 from wlcg_isolate.request import Request
 from wlcg_isolate.run import refuse, trace_places
 
+#: Where the runtime is looked for when the job has set PATH.
+_PATH = "/usr/local/bin:/usr/bin:/bin"
+
 _HELP = """\
 usage: wlcg-isolate job-wrapper [--] COMMAND [ARG...]
 
@@ -58,7 +61,9 @@ def _run(words: Sequence[str], start: Callable[[Request, Policy], Outcome]) -> O
     policy = None
     try:
         # First of all: a job could name a policy of its own.
-        glidein.check_settings(os.environ)
+        if "PATH" in glidein.check_settings(os.environ):
+            # Neither could it put a runtime of its own there.
+            os.environ["PATH"] = _PATH
         policy = load_policy()
         if not words:
             message = "there is no job: its command is the wrapper's arguments"

@@ -25,6 +25,7 @@ from typing import Optional
 from wlcg_isolate.errors import IsolateError, PlanError, Problem, RequestError
 from wlcg_isolate.pilots.classads import Ad, environment_of, read_ad
 from wlcg_isolate.pilots.glidein_images import choose_image, names_of
+from wlcg_isolate.pilots.glidein_runtime import find_runtime
 from wlcg_isolate.pilots.options import parse_bind
 from wlcg_isolate.pilots.places import Places, is_below, outside_places
 from wlcg_isolate.request import Bind, Identity, Payload, Request
@@ -75,6 +76,9 @@ _SETTINGS = (
     "GLIDEIN_CONTAINER_ENV",
     "GLIDEIN_REQUIRED_OS",
     "SINGULARITY_IMAGE",
+    "SINGULARITY_BIN",
+    "OSG_SINGULARITY_BINARY",
+    "CONDOR_DIR",
     "GWMS_SINGULARITY_STATUS",
     "CVMFS_MOUNT_DIR",
     "_CONDOR_JOB_AD",
@@ -84,20 +88,24 @@ _SETTINGS = (
 )
 
 
-def check_settings(environ: Mapping[str, str]) -> None:
+def check_settings(environ: Mapping[str, str]) -> dict[str, str]:
     """
     Refuse a job that would set for itself what is the pilot's or the site's
     to set; to be called before anything else looks at *environ*.
+
+    Returns:
+        The variables that the job sets.
 
     Raises:
         RequestError: With every such variable of the job's ad; or the ad
             cannot be read.
     """
-    _refuse_settings(_ad(environ.get("_CONDOR_JOB_AD")))
+    return _refuse_settings(_ad(environ.get("_CONDOR_JOB_AD")))
 
 
-def _refuse_settings(job: Ad) -> None:
-    steering = [name for name in environment_of(job) if name.startswith(_SETTINGS)]
+def _refuse_settings(job: Ad) -> dict[str, str]:
+    asked = environment_of(job)
+    steering = [name for name in asked if name.startswith(_SETTINGS)]
     if steering:
         raise RequestError(
             [
@@ -110,6 +118,8 @@ def _refuse_settings(job: Ad) -> None:
                 for name in steering
             ]
         )
+
+    return asked
 
 
 def negotiate(vo: str, site: str) -> str:
@@ -231,6 +241,7 @@ def request_for(command: Sequence[str], environ: Mapping[str, str], *, workdir: 
     return Request(
         payload=Payload(command=tuple(places.rewrite(word) for word in command)),
         image=choose_image(job, machine, environ),
+        runtime=find_runtime(environ),
         workdir=here,
         binds=tuple(binds_of(job, environ)),
         env=env,

@@ -13,6 +13,7 @@ import pytest
 from wlcg_isolate.errors import PlanError, RequestError
 from wlcg_isolate.pilots import glidein, glidein_images, places
 from wlcg_isolate.pilots.classads import parse_ad
+from wlcg_isolate.pilots.glidein_runtime import find_runtime
 from wlcg_isolate.pilots.places import Places, is_below, outside_places, resolve_cvmfs
 
 OUT_OF_SCOPE = {
@@ -23,6 +24,11 @@ OUT_OF_SCOPE = {
     ("glideinwms", "gwms_from_config, glidein_config"): "settings are read from the environment and the machine's ad",
     ("glideinwms", "GLIDEIN_SINGULARITY_OPTS, GLIDEIN_SINGULARITY_GLOBAL_OPTS"): "what the runtime is told is policy",
     ("glideinwms", "singularity_test_bin, singularity_test_exec"): "wlcg-isolate doctor tries the runtimes",
+    (
+        "glideinwms",
+        "singularity_locate_bin: module load",
+    ): "runtime.search of policy names it",
+    ("glideinwms", "singularity_check_paths: its letters"): "every bind is looked at, source and target",
     ("glideinwms", "fall-back to the host (PREFERRED)"): "nothing runs without isolation",
     ("glideinwms", "EXITSLEEP, stopping a glidein"): "a pilot decides that by the outcome",
     (
@@ -316,6 +322,41 @@ def test_job_environment():
     }
 
     assert ["A", "B", "C", "D"] == glidein.kept_names([], environ, job)
+
+
+RUNTIMES = {
+    "override-is-a-path": ("/X:/tmp/bin", {}, "/X/singularity"),
+    "override-is-a-path-2": ("/tmp/bin:/X", {}, "/X/singularity"),
+    "override-is-a-program": ("/X/singularity", {"SINGULARITY_BIN": "ppp"}, "/X/singularity"),
+    "directory": ("", {"SINGULARITY_BIN": "/X"}, "/X/singularity"),
+    "neither": ("", {"SINGULARITY_BIN": "ppp"}, None),
+    "osg-by-default": ("", {"OSG_SINGULARITY_BINARY": "/X/singularity"}, "/X/singularity"),
+    "path": ("", {"OSG_SINGULARITY_BINARY": "/X/singularity", "SINGULARITY_BIN": "PATH"}, None),
+    "condor": ("", {"SINGULARITY_BIN": "CONDOR", "CONDOR_DIR": "/X"}, "/X/usr/libexec/apptainer"),
+    "osg": ("", {"SINGULARITY_BIN": "OSG", "OSG_SINGULARITY_BINARY": "/X/singularity"}, "/X/singularity"),
+    "osg-without-one": ("", {"SINGULARITY_BIN": "OSG", "OSG_SINGULARITY_BINARY": ""}, None),
+    "override-that-is-missing": ("/nosuch", {"SINGULARITY_BIN": "/X"}, "/X/singularity"),
+}
+
+
+@pytest.mark.serves("glideinwms", "GLIDEIN_SINGULARITY_BINARY_OVERRIDE, SINGULARITY_BIN (singularity_locate_bin)")
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_runtime(name):
+    """Upstream's cases; where it takes PATH, the library looks for itself."""
+    override, environ, expected = RUNTIMES[name]
+    there = {"/X/singularity", "/X/usr/libexec/apptainer"}
+
+    assert expected == find_runtime({"GLIDEIN_SINGULARITY_BINARY_OVERRIDE": override, **environ}, there.__contains__)
+
+
+def test_usable_runtime(tmp_path):
+    """A directory is no program, nor is a file that nobody may execute."""
+    for name, mode in (("apptainer", 0o644), ("singularity", 0o755)):
+        (tmp_path / name).write_text("")
+        (tmp_path / name).chmod(mode)
+
+    assert f"{tmp_path}/singularity" == find_runtime({"SINGULARITY_BIN": str(tmp_path)})
+    assert None is find_runtime({"GLIDEIN_SINGULARITY_BINARY_OVERRIDE": str(tmp_path / "apptainer")})
 
 
 CVMFS = [
