@@ -9,6 +9,7 @@ import subprocess
 
 import pytest
 
+from wlcg_isolate import Credential, PlanError, make_plan
 from wlcg_isolate.pilots.knobs import knobs
 from wlcg_isolate.request import Bind
 
@@ -120,6 +121,47 @@ def test_runtime_is_missing(slot, images):
     assert slot.error.read_text().startswith("runtime-missing: ")
 
 
+def test_payload_cannot_misuse_the_error_file(slot, images):
+    """A link that it plants leads nowhere, and a job that ran is no failure of the node."""
+    victim = slot.place / "victim"
+    victim.write_text("kept")
+    status, _ = slot.run("sh", "-c", f"ln -s {victim} .job_wrapper_failure; ls -l .job_wrapper_failure", machine=images)
+
+    assert (0, "kept") == (status, victim.read_text())
+    assert not slot.error.is_symlink()
+    assert 4 == slot.run("sh", "-c", "echo mine >.job_wrapper_failure; exit 4", machine=images)[0]
+    assert not slot.error.exists()
+
+
+def test_payload_cannot_choose_its_policy(slot, images, tmp_path):
+    """A policy that the job names is not even read."""
+    job = f'Environment = "WLCG_ISOLATE_SITE={tmp_path}/mine.toml"'
+    status, printed = slot.run("echo", "ran", machine=images, job=job, WLCG_ISOLATE_SITE=f"{tmp_path}/mine.toml")
+
+    assert status
+    assert "" == printed
+    assert "variable-forbidden" in slot.stderr
+    assert "mine.toml" not in slot.stderr
+
+
+def test_payload_cannot_bring_its_runtime(slot, images):
+    """A program of the job that is called as the runtime is not even looked for."""
+    fake = slot.scratch / "apptainer"
+    fake.write_text("#!/bin/sh\ntouch ran-outside\n")
+    fake.chmod(0o755)
+    path = f"{slot.scratch}:/usr/bin:/bin"
+    real = f"{slot.environ['PATH'].split(':')[0]}/apptainer"
+    status, _ = slot.run("true", machine=images, job=f'Environment = "PATH={path}"', PATH=path)
+    assert slot.error.exists() == (status != 0)
+    named, printed = slot.run(
+        "echo", "ran", machine=images, job=f'Environment = "PATH={path}"', PATH=path,
+        GLIDEIN_SINGULARITY_BINARY_OVERRIDE=real,
+    )  # fmt: skip
+
+    assert (0, "ran\n") == (named, printed)
+    assert not (slot.scratch / "ran-outside").exists()
+
+
 @pytest.mark.serves("osg", "missing image: no job")
 def test_image_is_missing(slot):
     """A missing image is the node's failure: the job goes back to the queue."""
@@ -163,10 +205,24 @@ def test_knobs(cli, image, tmp_path):
 
 def test_inexpressible_knobs(request_for, quick, tmp_path):
     """What HTCondor cannot be told is refused, not left out."""
-    from wlcg_isolate import PlanError, make_plan
-
     odd = tmp_path / "a,b"
     odd.mkdir()
     plan = make_plan(request_for("true", binds=[Bind(source=str(odd), target="/mnt")], env={"X": "$(y)"}), quick)
     with pytest.raises(PlanError, match="cannot be written"):
         knobs(plan)
+
+
+@pytest.mark.parametrize("value", ["$(HOME)", "$ENV(HOME)", "a $$(b)", "$F(x)"])
+def test_knobs_expand_nothing(request_for, quick, value):
+    """HTCondor would put other text in place of a macro."""
+    with pytest.raises(PlanError, match="cannot be written"):
+        knobs(make_plan(request_for("true", env={"X": value}), quick))
+
+
+def test_knobs_hold_no_copy_of_a_credential(request_for, quick, tmp_path):
+    """A credential is one payload's, and no configuration's."""
+    (tmp_path / "token").write_text("secret")
+    credential = Credential(variable="BEARER_TOKEN_FILE", source=str(tmp_path / "token"))
+    text = knobs(make_plan(request_for("true", credentials=[credential]), quick))
+
+    assert ["#   the payload's own copy of BEARER_TOKEN_FILE"] == [x for x in text.splitlines() if "BEARER" in x]

@@ -4,7 +4,9 @@
 
 HTCondor calls a wrapper with the job's command as its arguments, in the
 scratch directory.  What went wrong before the job began goes into the file
-that ``_CONDOR_WRAPPER_ERROR_FILE`` names.
+that ``_CONDOR_WRAPPER_ERROR_FILE`` names.  It lies where the payload can
+write: no link that the payload plants is followed, and what it puts there
+itself is taken away.
 Source: HTCondor manual, USER_JOB_WRAPPER.
 """
 
@@ -12,9 +14,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections.abc import Sequence
-from typing import Callable
+from typing import Callable, Optional
 
 from wlcg_isolate import mappings
 from wlcg_isolate.cli.output import report
@@ -25,6 +26,9 @@ from wlcg_isolate.pilots import glidein
 from wlcg_isolate.policy import Policy, load_policy
 from wlcg_isolate.request import Request
 from wlcg_isolate.run import refuse, trace_places
+
+#: Where the runtime is looked for when the job has set PATH.
+_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 _HELP = """\
 usage: wlcg-isolate job-wrapper [--] COMMAND [ARG...]
@@ -44,15 +48,11 @@ def main(argv: Sequence[str]) -> int:
         print(_HELP, end="")
         return 0
     words = words[1:] if words[:1] == ["--"] else words
-    error_file = os.environ.get("_CONDOR_WRAPPER_ERROR_FILE")
-    if error_file:
-        # One of an earlier try would count for this job.
-        with contextlib.suppress(OSError):
-            os.unlink(error_file)
+    path = os.environ.get("_CONDOR_WRAPPER_ERROR_FILE")
+    file = _ErrorFile(path) if path else None
     outcome = run_and_tell(lambda start: _run(words, start))
-    told = mappings.htcondor(outcome)
-    if error_file and told.wrapper_error is not None:
-        _write(error_file, told.wrapper_error)
+    if file is not None:
+        file.write(mappings.htcondor(outcome).wrapper_error)
 
     return mappings.sysexit(outcome)
 
@@ -60,6 +60,10 @@ def main(argv: Sequence[str]) -> int:
 def _run(words: Sequence[str], start: Callable[[Request, Policy], Outcome]) -> Outcome:
     policy = None
     try:
+        # First of all: a job could name a policy of its own.
+        if "PATH" in glidein.check_settings(os.environ):
+            # Neither could it put a runtime of its own there.
+            os.environ["PATH"] = _PATH
         policy = load_policy()
         if not words:
             message = "there is no job: its command is the wrapper's arguments"
@@ -71,10 +75,41 @@ def _run(words: Sequence[str], start: Callable[[Request, Policy], Outcome]) -> O
     return start(request, policy)
 
 
-def _write(path: str, line: str) -> None:
-    try:
-        with open(path, "a", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(f"{line}\n")
-    except OSError as e:
-        report(f"{path} cannot be written: {e.strerror}")
-    sys.stdout.flush()
+class _ErrorFile:
+    """
+    The file by which a wrapper says that the job could not be started.
+    """
+
+    def __init__(self, path: str) -> None:
+        """
+        Open its directory before the payload runs.
+        """
+        self._path = path
+        directory, self._name = os.path.split(os.path.abspath(path))
+        self._directory: Optional[int] = None
+        try:
+            self._directory = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as e:
+            report(f"{path} cannot be written: {e.strerror}")
+        # One of an earlier try would count for this job.
+        self._remove()
+
+    def write(self, line: Optional[str]) -> None:
+        """
+        Write one line; None for a job that needs no other try.
+        """
+        self._remove()
+        if line is None or self._directory is None:
+            return
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            fd = os.open(self._name, flags, 0o644, dir_fd=self._directory)
+            with open(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
+                file.write(f"{line}\n")
+        except OSError as e:
+            report(f"{self._path} cannot be written: {e.strerror}")
+
+    def _remove(self) -> None:
+        if self._directory is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(self._name, dir_fd=self._directory)

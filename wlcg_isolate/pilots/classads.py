@@ -27,6 +27,10 @@ _LINE = re.compile(r"\s*([A-Za-z_][\w.]*)\s*=\s*(.*?)\s*;?\s*$", re.DOTALL)
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"$', re.DOTALL)
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$")
 _WORDS: Mapping[str, Any] = {"true": True, "false": False, "undefined": None, "error": None}
+#: HTCondor writes no expression in this form.
+_LOOSE = re.compile(r'(\s*[A-Za-z_]\w*="[^"]*")+\s*$')
+_PART = re.compile(r'"(?:[^"\\]|\\.)*"|[^"\[\]{}();]+|.', re.DOTALL)
+_OPEN, _CLOSE = ("[", "{", "("), ("]", "}", ")")
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
 
 
@@ -97,9 +101,11 @@ def parse_ad(text: str) -> Ad:
     """
     body = text.strip()
     bracketed = body.startswith("[") and body.endswith("]")
-    lines = re.split(r";\s*\n|\n", body[1:-1]) if bracketed else text.splitlines()
+    # Only a line feed ends a line: a user's text may hold what Python takes for an end.
+    lines = _split(body[1:-1]) if bracketed else text.split("\n")
     values: dict[str, Any] = {}
     raw: dict[str, str] = {}
+    expressions: dict[str, str] = {}
     unread: list[str] = []
     for line in lines:
         if not line.strip() or line.lstrip().startswith("#"):
@@ -111,18 +117,36 @@ def parse_ad(text: str) -> Ad:
         name = found[1].lower()
         raw[name] = found[2]
         known, value = _literal(found[2])
+        # Of an attribute that is written twice the last counts.
         values.pop(name, None)
+        expressions.pop(name, None)
         if not known:
-            unread.append(found[1])
+            expressions[name] = found[1]
         elif value is not None:
             values[name] = value
-    if unread:
-        for name, value in _evaluated(raw, [name for name in unread if name.lower() in raw]).items():
-            unread.remove(name)
+    if expressions:
+        for name, value in _evaluated(raw, list(expressions)).items():
+            del expressions[name]
             if value is not None:
-                values[name.lower()] = value
+                values[name] = value
 
-    return Ad(values=values, unread=tuple(unread), raw=raw)
+    return Ad(values=values, unread=(*unread, *expressions.values()), raw=raw)
+
+
+def _split(body: str) -> list[str]:
+    """
+    Split the inside of square brackets where an attribute ends.
+    """
+    items = [""]
+    depth = 0
+    for part in _PART.findall(body):
+        depth += (part in _OPEN) - (part in _CLOSE)
+        if part == ";" and depth == 0:
+            items.append("")
+        else:
+            items[-1] += part
+
+    return items
 
 
 def _literal(text: str) -> tuple[bool, Any]:
@@ -154,7 +178,7 @@ def _evaluated(raw: Mapping[str, str], names: list[str]) -> dict[str, Any]:
     ad = library.parseOne("".join(f"{name} = {value}\n" for name, value in readable.items()))
     found: dict[str, Any] = {}
     for name in names:
-        if name.lower() in readable:
+        if name in readable:
             value = ad.eval(name)
             # Undefined and error are values of a type of their own; so are lists and ads.
             plain = isinstance(value, (str, bool, int, float)) and not isinstance(value, library.Value)
@@ -164,12 +188,11 @@ def _evaluated(raw: Mapping[str, str], names: list[str]) -> dict[str, Any]:
 
 
 def _parses(library: Any, line: str) -> bool:
-    try:
-        library.parseOne(line)
-    except Exception:  # noqa: BLE001 - the library has an exception of its own, and others
-        return False
-
-    return True
+    """
+    Tell whether the library can read a line; one that it cannot ends the ad
+    for it, without an error.
+    """
+    return len(library.parseOne(line)) == 1
 
 
 def environment_of(ad: Ad) -> dict[str, str]:
@@ -181,17 +204,30 @@ def environment_of(ad: Ad) -> dict[str, str]:
     attribute ``Env`` has the older form, separated by semicolons.
 
     Raises:
-        RequestError: A word has no equals sign, or a quote is open.
+        RequestError: A word has no equals sign, or a quote is open; or it is
+            an expression that cannot be evaluated here.
     """
     text = ad.get("Environment")
-    if text is None and "environment" in ad.raw and "Environment" in ad.unread:
+    written = ad.raw.get("environment", "")
+    if text is None and _LOOSE.match(written):
         # As some wrappers' own tests write it: not a ClassAd value at all.
-        return dict(_pairs(_words(ad.raw["environment"], '"')))
+        return _loose(written, ad)
+    if text is None and "environment" in map(str.lower, ad.unread):
+        raise RequestError([_bad_environment("it is an expression, which needs the extra [htcondor]")])
     if isinstance(text, str):
         return dict(_pairs(_words(text, "'")))
     old = ad.get("Env")
 
     return dict(_pairs([word for word in old.split(";") if word])) if isinstance(old, str) else {}
+
+
+def _loose(written: str, ad: Ad) -> dict[str, str]:
+    found = dict(_pairs(_words(written, '"')))
+    if any(name.lower() in ad.raw for name in found):
+        # For HTCondor the word is the attribute, whose value could set anything.
+        raise RequestError([_bad_environment(f"{written!r} names an attribute of the ad")])
+
+    return found
 
 
 def _words(text: str, quote: str) -> list[str]:

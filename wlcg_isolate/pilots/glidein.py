@@ -9,8 +9,10 @@ Rules:
    its documentation does not mean is not repeated, see
    ``docs/reference/compatibility.md``.
 2. There is no fall-back to the host: PREFERRED is as REQUIRED.
-3. Nothing here touches the machine but to read the two ads and to resolve
-   the working directory's spellings.
+3. Nothing here touches the machine but to read the two ads, to see whether an
+   image is there, and to resolve the working directory's spellings.
+4. A wrapper has the job's environment: what a job may have set itself is
+   never a setting of the pilot, and one that tries is refused.
 """
 
 from __future__ import annotations
@@ -23,11 +25,12 @@ from typing import Optional
 from wlcg_isolate.errors import IsolateError, PlanError, Problem, RequestError
 from wlcg_isolate.pilots.classads import Ad, environment_of, read_ad
 from wlcg_isolate.pilots.glidein_images import choose_image, names_of
+from wlcg_isolate.pilots.glidein_runtime import find_runtime
 from wlcg_isolate.pilots.options import parse_bind
 from wlcg_isolate.pilots.places import Places, is_below, outside_places
 from wlcg_isolate.request import Bind, Identity, Payload, Request
 
-__all__ = ["binds_of", "kept_names", "negotiate", "read_tokens", "request_for"]
+__all__ = ["binds_of", "check_settings", "kept_names", "negotiate", "read_tokens", "request_for"]
 
 #: Frontend (rows) against factory (columns).
 #: Source: glideinWMS, doc/factory/configuration.html, Singularity; web_base/singularity_setup.sh.
@@ -67,6 +70,59 @@ _STEERING = (
     *("SINGULARITYENV_", "APPTAINERENV_", "SINGULARITY_WORKDIR", "APPTAINER_WORKDIR"),
     *("_CONDOR_ANCESTOR_", "_CONDOR_WRAPPER_ERROR_FILE"),
 )
+
+
+#: Settings of the pilot and of this library, or how their names begin.
+_SETTINGS = (
+    "WLCG_ISOLATE_",
+    "GLIDEIN_SINGULARITY_",
+    "GLIDEIN_CONTAINER_ENV",
+    "GLIDEIN_REQUIRED_OS",
+    "SINGULARITY_IMAGE",
+    "SINGULARITY_BIN",
+    "OSG_SINGULARITY_BINARY",
+    "CONDOR_DIR",
+    "GWMS_SINGULARITY_STATUS",
+    "CVMFS_MOUNT_DIR",
+    "_CONDOR_JOB_AD",
+    "_CONDOR_MACHINE_AD",
+    "_CONDOR_SCRATCH_DIR",
+    "_CONDOR_WRAPPER_ERROR_FILE",
+)
+
+
+def check_settings(environ: Mapping[str, str]) -> dict[str, str]:
+    """
+    Refuse a job that would set for itself what is the pilot's or the site's
+    to set; to be called before anything else looks at *environ*.
+
+    Returns:
+        The variables that the job sets.
+
+    Raises:
+        RequestError: With every such variable of the job's ad; or the ad
+            cannot be read.
+    """
+    return _refuse_settings(_ad(environ.get("_CONDOR_JOB_AD")))
+
+
+def _refuse_settings(job: Ad) -> dict[str, str]:
+    asked = environment_of(job)
+    steering = [name for name in asked if name.startswith(_SETTINGS)]
+    if steering:
+        raise RequestError(
+            [
+                Problem(
+                    kind="variable-forbidden",
+                    message=f"{name} is a setting of the pilot, and the job sets it",
+                    origin="job ad",
+                    advice="take it out of the job's Environment",
+                )
+                for name in steering
+            ]
+        )
+
+    return asked
 
 
 def negotiate(vo: str, site: str) -> str:
@@ -186,18 +242,21 @@ def request_for(
         PlanError: There is no image.
     """
     job, machine = ads or (_ad(environ.get("_CONDOR_JOB_AD")), _ad(environ.get("_CONDOR_MACHINE_AD")))
+    _refuse_settings(job)
     status = machine.text("GWMS_SINGULARITY_STATUS") or environ.get("GWMS_SINGULARITY_STATUS", "")
     if status in ("FAIL", "NEVER", "DISABLE"):
         raise PlanError([_problem(f"is {status}, and nothing runs without isolation", "GWMS_SINGULARITY_STATUS")])
-    places = Places(outside=outside_places(environ, workdir), inside="/srv")
+    here = workdir or os.getcwd()
+    places = Places(outside=outside_places(environ, here), inside="/srv")
     env = {name: places.rewrite_list(environ[name]) for name in _passing(environ, job)}
-    # What names a credential elsewhere on the node names the pilot's.
+    # HTCondor leaves a job's own credentials in its scratch directory; what names one elsewhere names the pilot's.
     env = {name: value for name, value in env.items() if name not in _CREDENTIALS or is_below(value, "/srv")}
 
     return Request(
         payload=Payload(command=tuple(places.rewrite(word) for word in command)),
         image=choose_image(job, machine, environ),
-        workdir=workdir or os.getcwd(),
+        runtime=find_runtime(environ),
+        workdir=here,
         binds=tuple(binds_of(job, environ)),
         env=env,
         identity=_identity(job, machine),
@@ -207,7 +266,8 @@ def request_for(
 
 def _passing(environ: Mapping[str, str], job: Ad) -> Iterator[str]:
     cleared = names_of(environ.get("GLIDEIN_CONTAINER_ENV_CLEARLIST", ""))
-    for name in kept_names(read_tokens(environ.get("GLIDEIN_CONTAINER_ENV", "")), environ, job):
+    kept = kept_names(read_tokens(environ.get("GLIDEIN_CONTAINER_ENV", "")), environ, job)
+    for name in dict.fromkeys([*kept, *(name for name in _CREDENTIALS if name in environ)]):
         if name not in cleared and name not in _FIXED and re.fullmatch(r"[A-Za-z_]\w*", name):
             yield name
 
@@ -238,7 +298,7 @@ def _has_gpu(job: Ad, machine: Ad, environ: Mapping[str, str]) -> bool:
     if not job.truth("SingularityBindGPULibs", default=True):
         return False
 
-    return machine.truth("GPUs") or machine.truth("AssignedGPUs") or environ.get("GPU_USE") == "1"
+    return machine.truth("GPUs") or bool(machine.text("AssignedGPUs")) or environ.get("GPU_USE") == "1"
 
 
 def _ad(path: Optional[str]) -> Ad:

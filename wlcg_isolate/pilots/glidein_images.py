@@ -5,12 +5,14 @@ Which image a GlideinWMS pilot has for a job.
 from __future__ import annotations
 
 import os
+import posixpath
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Callable, NamedTuple, Optional
 
+from wlcg_isolate._deadline import within
 from wlcg_isolate.errors import PlanError, Problem, RequestError
 from wlcg_isolate.pilots.classads import Ad
-from wlcg_isolate.pilots.places import is_below
+from wlcg_isolate.pilots.places import SECONDS, is_below, resolve_cvmfs
 from wlcg_isolate.platforms import canonical_os
 
 __all__ = ["Found", "choose_image", "find_image", "intersect", "names_of", "parse_images"]
@@ -83,7 +85,7 @@ def find_image(
     platforms: Iterable[str],
     restrictions: str = "",
     *,
-    exists: Callable[[str], bool] = os.path.exists,
+    exists: Callable[[str], bool],
 ) -> Found:
     """
     Find the first platform that has an image, and see whether it may be used.
@@ -124,7 +126,8 @@ def _key(images: Mapping[str, str], name: str) -> Optional[str]:
 def _fault(image: str, wanted: Sequence[str], exists: Callable[[str], bool]) -> Optional[str]:
     if "://" in image:
         return None if "remote" in wanted or not wanted else "restricted"
-    if "cvmfs" in wanted and not is_below(image, "/cvmfs"):
+    # A job may write /cvmfs/../home/x.
+    if "cvmfs" in wanted and not is_below(posixpath.normpath(image), "/cvmfs"):
         return "restricted"
 
     return None if "remote" in wanted or exists(image) else "missing"
@@ -140,7 +143,7 @@ def choose_image(job: Ad, machine: Ad, environ: Mapping[str, str]) -> str:
     Raises:
         PlanError: There is none.
     """
-    own = job.text("ContainerImage") or job.text("SingularityImage")
+    own = _as_path(job.text("ContainerImage") or job.text("SingularityImage"))
     restrictions = machine.text("SINGULARITY_IMAGE_RESTRICTIONS") or environ.get("SINGULARITY_IMAGE_RESTRICTIONS", "")
     text = machine.text("SINGULARITY_IMAGES_DICT") or environ.get("SINGULARITY_IMAGES_DICT", "")
     if own:
@@ -150,14 +153,43 @@ def choose_image(job: Ad, machine: Ad, environ: Mapping[str, str]) -> str:
     else:
         offered = machine.text("GLIDEIN_REQUIRED_OS") or environ.get("GLIDEIN_REQUIRED_OS", "any")
         platforms = intersect(job.text("REQUIRED_OS", "any"), offered)
-        found = find_image(parse_images(text), platforms, restrictions)
+        found = find_image(parse_images(text), platforms, restrictions, exists=lambda path: _exists(path, environ))
     if found.fault:
         kind, message = _FAULTS[found.fault]
         message = f"{message}: {found.image or text!r} (restrictions: {restrictions or 'none'})"
         origin = "job ad" if own else "SINGULARITY_IMAGES_DICT"
         raise PlanError([Problem(kind=kind, message=message, origin=origin, advice="see REQUIRED_OS and the images")])
 
-    return found.image.partition("docker://")[2] if found.image.startswith("docker://") else found.image
+    if found.image.startswith("docker://"):
+        return found.image[len("docker://") :]
+
+    return _on_mount(found.image, environ)
+
+
+def _as_path(image: str) -> str:
+    """
+    Read ``file:///PATH``, and ``file://PATH``, which mean the same.
+    """
+    return "/" + image[len("file://") :].lstrip("/") if image.startswith("file://") else image
+
+
+def _on_mount(path: str, environ: Mapping[str, str]) -> str:
+    return resolve_cvmfs(path, environ.get("CVMFS_MOUNT_DIR", ""), _link)
+
+
+def _link(path: str) -> Optional[str]:
+    try:
+        return within(SECONDS, lambda: os.readlink(path))
+    except OSError:
+        return None
+
+
+def _exists(path: str, environ: Mapping[str, str]) -> bool:
+    """
+    Tell whether an image is there; one whose file system does not answer is
+    left to the plan, which says so.
+    """
+    return within(SECONDS, lambda: os.path.exists(_on_mount(path, environ))) is not False
 
 
 _FAULTS = {

@@ -14,12 +14,16 @@ ospool-pilot/main/pilot/additional-htcondor-config.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from wlcg_isolate.errors import PlanError, Problem
 from wlcg_isolate.plan import Plan
 
 __all__ = ["knobs"]
+
+#: What HTCondor expands wherever it stands: $(A), $$(A), $ENV(A), $F(A).
+_MACRO = re.compile(r"\$\w*\(")
 
 #: HTCondor makes these itself.
 _OWN = ("HOME", "PWD", "TMPDIR", "WLCG_ISOLATE_ID")
@@ -44,7 +48,7 @@ def knobs(plan: Plan) -> str:
         PlanError: A path or value cannot be written in HTCondor's language.
     """
     lines = list(_lines(plan))
-    bad = [line for line in lines if "\n" in line or "\0" in line or "$(" in line]
+    bad = [line for line in lines if "\n" in line or "\0" in line or _MACRO.search(line)]
     if bad:
         raise PlanError([_inexpressible(line.partition(" = ")[0]) for line in bad])
 
@@ -67,10 +71,13 @@ def _lines(plan: Plan) -> Iterator[str]:
     extra = ["--no-home", "--ipc", *(f"--{'nv' if gpu == 'nvidia' else 'rocm'}" for gpu in plan.gpus)]
     yield f"SINGULARITY_EXTRA_ARGUMENTS = {_text(' '.join(extra))}"
     yield "JOB_INHERITS_STARTER_ENVIRONMENT = false"
-    values = {name: value for name, value in plan.payload_environ.items() if name not in _OWN}
+    # Copies are made for each payload, and a configuration is no place for what is secret.
+    copied = [copy.variable for copy in plan.credentials]
+    values = {name: value for name, value in plan.payload_environ.items() if name not in (*_OWN, *copied)}
     yield f"STARTER_JOB_ENVIRONMENT = {_environment(values)}"
     yield "# HTCondor does not have:"
     yield from (f"#   {what}" for what in _MISSING)
+    yield from (f"#   the payload's own copy of {name}" for name in copied)
     if plan.timeout is not None:
         yield f"#   the time limit of {plan.timeout:g} s: use allowed_execute_duration of the job"
 

@@ -18,9 +18,13 @@ from typing import Callable, Optional
 
 import attrs
 
+from wlcg_isolate._deadline import within
 from wlcg_isolate._values import as_tuple
 
-__all__ = ["Places", "is_below", "outside_places", "resolve_cvmfs"]
+__all__ = ["Places", "is_below", "outside_places", "real_path", "resolve_cvmfs"]
+
+#: For one look at a file system that may not answer.
+SECONDS = 10.0
 
 
 def is_below(path: str, place: str) -> bool:
@@ -30,6 +34,14 @@ def is_below(path: str, place: str) -> bool:
     place = place.rstrip("/") or "/"
 
     return path == place or path.startswith(place.rstrip("/") + "/")
+
+
+def real_path(path: str) -> str:
+    """
+    Resolve links, of a file that need not exist; a file system that does not
+    answer in time leaves the path as it is.
+    """
+    return within(SECONDS, lambda: os.path.realpath(path)) or path
 
 
 @attrs.frozen(kw_only=True)
@@ -47,7 +59,7 @@ class Places:
 
     outside: tuple[str, ...] = attrs.field(converter=as_tuple)
     inside: str
-    real: Callable[[str], str] = os.path.realpath
+    real: Callable[[str], str] = real_path
 
     def rewrite(self, word: str) -> str:
         """
@@ -77,7 +89,7 @@ class Places:
 
 
 def outside_places(
-    environ: Mapping[str, str], workdir: Optional[str] = None, real: Callable[[str], str] = os.path.realpath
+    environ: Mapping[str, str], workdir: Optional[str] = None, real: Callable[[str], str] = real_path
 ) -> list[str]:
     """
     List the spellings of the working directory that a job may have been told.

@@ -19,6 +19,9 @@ ROOT = Path(__file__).resolve().parents[3]
 HOME = "/var/lib/condor"
 JOBS = 50
 
+#: Where the example has the command line.
+INSTALLED = "/opt/wlcg_isolate/bin"
+
 #: Source: HTCondor, src/condor_utils/condor_holdcodes.h.
 HOOK_PREPARE_JOB_FAILURE = 19
 
@@ -101,7 +104,9 @@ class Pool:
         (place / "condor_config").write_text(CONFIG.replace("{port}", str(port)).replace("{images}", images))
         bin_ = Path(sys.prefix) / "bin"
         self._put("wrapper", WRAPPER.format(bin=bin_, runtime=Path(runtime).parent))
-        self._put("job-wrapper", (ROOT / "examples/htcondor/user-job-wrapper").read_text())
+        self._put(
+            "job-wrapper", (ROOT / "examples/htcondor/user-job-wrapper").read_text().replace(INSTALLED, str(bin_))
+        )
         self._put("hook", HOOK.format(bin=bin_, runtime=Path(runtime).parent))
         binds = [sys.prefix, sys.base_prefix, str(Path(runtime).resolve().parents[3]), images]
         # The daemons refuse what root in a user namespace cannot do: change users.
@@ -287,3 +292,34 @@ def test_platform(pool):
 
     assert [0] == [ad["ExitCode"] for ad in pool.history(cluster)]
     assert "1\n" == (pool.place / "jobs" / "os.0.out").read_text()
+
+
+@pytest.mark.serves("htcondor", "arguments with the scratch directory's path; the job's Environment")
+def test_job_of_its_own(pool):
+    """Arguments and variables of a job arrive, and what HTCondor's own environment holds does not."""
+    cluster = pool.submit(
+        "own",
+        "executable=/bin/sh",
+        "transfer_executable=false",
+        """arguments="-c 'echo $A; echo $B; echo ${LIBEXEC-none}; pwd' " """,
+        """environment="A='x y' B=c=d" """,
+        f'+SingularityImage="{pool.images}/tiny"',
+    )
+    pool.wait(lambda: pool.history(cluster))
+
+    assert "x y\nc=d\nnone\n/srv\n" == (pool.place / "jobs/own.0.out").read_text()
+
+
+@pytest.mark.serves("htcondor", "a job that would configure its wrapper is refused")
+def test_job_sets_policy(pool):
+    """A job cannot name its own binds: it is held."""
+    cluster = pool.submit(
+        "steer",
+        "executable=/bin/true",
+        "transfer_executable=false",
+        'environment="GLIDEIN_SINGULARITY_BINDPATH=/:/host"',
+        f'+SingularityImage="{pool.images}/tiny"',
+    )
+    pool.wait(lambda: [5] == [ad["JobStatus"] for ad in described(pool, cluster)])
+
+    assert "variable-forbidden" in described(pool, cluster)[0]["HoldReason"]

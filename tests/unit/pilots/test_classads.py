@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from types import ModuleType
 
 import pytest
 
@@ -28,7 +27,9 @@ LITERALS = {
     "K = ": None,
     "OTHER = 1": None,
     "": None,
-    '[ K = "x"; L = 2 ]': None,
+    '[ K = "x"; L = 2 ]': "x",
+    '[ L = "[;"; N = [ K = 1; M = 2 ]; K = "x;y" ]': "x;y",
+    "[ N = [ A = 1; K = 2; B = 3 ]; ]": None,
     '[\nK = "x";\nL = 2;\n]': "x",
 }
 
@@ -81,27 +82,26 @@ def test_expressions_without_the_library(without_library):
     assert ({"a": 1}, ("B",)) == (dict(ad), ad.unread)
 
 
-def test_expressions_with_the_library(monkeypatch):
-    """With HTCondor's library expressions are evaluated; what it cannot read is left out."""
-    library = ModuleType("classad2")
+EXPRESSIONS = {
+    "B": 2, "C": None, "U": None, "E": None, "S": "ab", "T": True, "R": 7.0, "L": None, "LATER": 5,
+}  # fmt: skip
 
-    class Value:
-        pass
 
-    class Parsed(dict):
-        def eval(self, name):
-            return {"B": 2, "U": Value()}[name]
+@pytest.mark.serves("htcondor", "expressions in ClassAds (extra [htcondor])")
+def test_expressions_with_the_library():
+    """HTCondor's own library evaluates expressions; what it cannot read loses that line only."""
+    ad = parse_ad(
+        'A = 1\nW = ][\nB = A + 1\nC = NoSuch > 1\nU = NoSuch\nE = 1/0\nS = strcat("a","b")\nT = B > 1\nR = 3.5*2\n'
+        "L = {1,2}\nN = [x=1]\nB = A + 1\nB = A + 1\nLATER = B + 3\nONCE = A + 1\nONCE = 3"
+    )
 
-    def parse(text):
-        if "][" in text:
-            raise SyntaxError(text)
-        return Parsed()
+    assert EXPRESSIONS == {name: ad.get(name) for name in EXPRESSIONS}
+    assert (("W",), 3) == (ad.unread, ad["once"])
 
-    library.parseOne, library.Value = parse, Value
-    monkeypatch.setitem(sys.modules, "classad2", library)
-    ad = parse_ad("A = 1\nB = A + 1\nU = X\nW = ][")
 
-    assert ({"a": 1, "b": 2}, ("W",)) == (dict(ad), ad.unread)
+def test_environment_that_is_an_expression():
+    """What HTCondor would give the job is known, and checked as any other."""
+    assert {"X": "1"} == environment_of(parse_ad('Environment = strcat("X=","1")'))
 
 
 ENVIRONMENTS = {
@@ -130,6 +130,12 @@ def test_other_forms_of_environment():
     assert {} == environment_of(parse_ad("A = 1"))
 
 
+def test_environment_that_names_an_attribute(without_library):
+    """For HTCondor the word is the attribute's value, which could set anything."""
+    with pytest.raises(RequestError, match="names an attribute"):
+        environment_of(parse_ad('FOO = "B=1"\nEnvironment = FOO="x"'))
+
+
 @pytest.mark.parametrize("text", ["A", "=1", "A='open", "A=1 B"])
 def test_bad_environment(text):
     """A word that sets nothing is an error."""
@@ -144,3 +150,18 @@ def test_read_ad(tmp_path):
     assert "\udcff" == read_ad(str(tmp_path / "ad")).text("a")
     with pytest.raises(RequestError, match="cannot be read"):
         read_ad(str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize("end", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\r"])
+def test_text_ends_no_line(end):
+    """A user's text cannot set another attribute: only a line feed ends a line."""
+    ad = parse_ad(f'GlobalJobId = "mine"\nNote = "x{end}GlobalJobId = 7{end}"\n')
+
+    assert "mine" == ad["GlobalJobId"]
+
+
+@pytest.mark.parametrize("text", ['strcat("A=1")', 'A=="b"?"B=1":""', 'ifThenElse(true,"A=1","")'])
+def test_environment_that_nobody_can_read(without_library, text):
+    """An expression is no list of variables; what it sets is not guessed."""
+    with pytest.raises(RequestError, match=r"\[htcondor\]"):
+        environment_of(parse_ad(f"Environment = {text}"))

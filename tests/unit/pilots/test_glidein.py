@@ -6,12 +6,14 @@ singularity_lib), and values measured on its code.
 from __future__ import annotations
 
 import os
+import time
 
 import pytest
 
 from wlcg_isolate.errors import PlanError, RequestError
-from wlcg_isolate.pilots import glidein, glidein_images
+from wlcg_isolate.pilots import glidein, glidein_images, places
 from wlcg_isolate.pilots.classads import parse_ad
+from wlcg_isolate.pilots.glidein_runtime import find_runtime
 from wlcg_isolate.pilots.places import Places, is_below, outside_places, resolve_cvmfs
 
 OUT_OF_SCOPE = {
@@ -22,6 +24,11 @@ OUT_OF_SCOPE = {
     ("glideinwms", "gwms_from_config, glidein_config"): "settings are read from the environment and the machine's ad",
     ("glideinwms", "GLIDEIN_SINGULARITY_OPTS, GLIDEIN_SINGULARITY_GLOBAL_OPTS"): "what the runtime is told is policy",
     ("glideinwms", "singularity_test_bin, singularity_test_exec"): "wlcg-isolate doctor tries the runtimes",
+    (
+        "glideinwms",
+        "singularity_locate_bin: module load",
+    ): "runtime.search of policy names it",
+    ("glideinwms", "singularity_check_paths: its letters"): "every bind is looked at, source and target",
     ("glideinwms", "fall-back to the host (PREFERRED)"): "nothing runs without isolation",
     ("glideinwms", "EXITSLEEP, stopping a glidein"): "a pilot decides that by the outcome",
     (
@@ -179,6 +186,37 @@ def test_job_image_is_restricted():
     assert "image-not-allowed" == caught.value.problems[0].kind
 
 
+@pytest.mark.parametrize("image", ["/cvmfs/../home/x.sif", "file:///home/x.sif", "file://home/x.sif", "/cvmfsx/y"])
+def test_restrictions_hold_for_every_spelling(image):
+    """A job cannot spell its way out of CVMFS."""
+    with pytest.raises(PlanError) as caught:
+        glidein_images.choose_image(
+            parse_ad(f'ContainerImage = "{image}"'), parse_ad('SINGULARITY_IMAGE_RESTRICTIONS = "cvmfs"'), {}
+        )
+
+    assert "image-not-allowed" == caught.value.problems[0].kind
+
+
+@pytest.mark.serves("glideinwms", "file://PATH and file:///PATH (uri_is_valid_file_or_remote)")
+@pytest.mark.parametrize("image", ["file:///abs/p", "file://abs/p", "/abs/p"])
+def test_image_by_uri(image):
+    """Two or three slashes mean the same path."""
+    assert "/abs/p" == glidein_images.choose_image(parse_ad(f'SingularityImage = "{image}"'), parse_ad(""), {})
+
+
+@pytest.mark.serves("glideinwms", "images in CVMFS with CVMFS_MOUNT_DIR")
+def test_image_of_cvmfs_elsewhere(tmp_path):
+    """The image comes from where CVMFS is mounted; its link is followed."""
+    (tmp_path / "repo" / "img1").mkdir(parents=True)
+    (tmp_path / "repo" / "latest").symlink_to("/cvmfs/repo/img1")
+    environ = {"CVMFS_MOUNT_DIR": f"{tmp_path}/"}
+    machine = parse_ad('SINGULARITY_IMAGES_DICT = "rhel9:/cvmfs/repo/img1"\nSINGULARITY_IMAGE_RESTRICTIONS = "cvmfs"')
+    own = parse_ad('SingularityImage = "/cvmfs/repo/latest"')
+
+    assert f"{tmp_path}/repo/img1" == glidein_images.choose_image(own, machine, environ)
+    assert f"{tmp_path}/repo/img1" == glidein_images.choose_image(parse_ad(""), machine, environ)
+
+
 @pytest.mark.parametrize(
     ("required", "kind"), [("rhel6", "image-unknown"), ("rhel9", "image-missing")], ids=["unknown", "missing"]
 )
@@ -296,6 +334,41 @@ def test_job_environment():
     }
 
     assert ["A", "B", "C", "D"] == glidein.kept_names([], environ, job)
+
+
+RUNTIMES = {
+    "override-is-a-path": ("/X:/tmp/bin", {}, "/X/singularity"),
+    "override-is-a-path-2": ("/tmp/bin:/X", {}, "/X/singularity"),
+    "override-is-a-program": ("/X/singularity", {"SINGULARITY_BIN": "ppp"}, "/X/singularity"),
+    "directory": ("", {"SINGULARITY_BIN": "/X"}, "/X/singularity"),
+    "neither": ("", {"SINGULARITY_BIN": "ppp"}, None),
+    "osg-by-default": ("", {"OSG_SINGULARITY_BINARY": "/X/singularity"}, "/X/singularity"),
+    "path": ("", {"OSG_SINGULARITY_BINARY": "/X/singularity", "SINGULARITY_BIN": "PATH"}, None),
+    "condor": ("", {"SINGULARITY_BIN": "CONDOR", "CONDOR_DIR": "/X"}, "/X/usr/libexec/apptainer"),
+    "osg": ("", {"SINGULARITY_BIN": "OSG", "OSG_SINGULARITY_BINARY": "/X/singularity"}, "/X/singularity"),
+    "osg-without-one": ("", {"SINGULARITY_BIN": "OSG", "OSG_SINGULARITY_BINARY": ""}, None),
+    "override-that-is-missing": ("/nosuch", {"SINGULARITY_BIN": "/X"}, "/X/singularity"),
+}
+
+
+@pytest.mark.serves("glideinwms", "GLIDEIN_SINGULARITY_BINARY_OVERRIDE, SINGULARITY_BIN (singularity_locate_bin)")
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_runtime(name):
+    """Upstream's cases; where it takes PATH, the library looks for itself."""
+    override, environ, expected = RUNTIMES[name]
+    there = {"/X/singularity", "/X/usr/libexec/apptainer"}
+
+    assert expected == find_runtime({"GLIDEIN_SINGULARITY_BINARY_OVERRIDE": override, **environ}, there.__contains__)
+
+
+def test_usable_runtime(tmp_path):
+    """A directory is no program, nor is a file that nobody may execute."""
+    for name, mode in (("apptainer", 0o644), ("singularity", 0o755)):
+        (tmp_path / name).write_text("")
+        (tmp_path / name).chmod(mode)
+
+    assert f"{tmp_path}/singularity" == find_runtime({"SINGULARITY_BIN": str(tmp_path)})
+    assert None is find_runtime({"GLIDEIN_SINGULARITY_BINARY_OVERRIDE": str(tmp_path / "apptainer")})
 
 
 CVMFS = [
@@ -477,7 +550,56 @@ def test_clear_list(job, tmp_path):
     assert "A" not in glidein.request_for(["x"], environ, workdir=str(tmp_path)).env
 
 
+@pytest.mark.differs("glideinwms", "settings of the pilot in a job's Environment", "refused; upstream obeys the job")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "WLCG_ISOLATE_SITE", "GLIDEIN_SINGULARITY_BINDPATH", "GLIDEIN_CONTAINER_ENV_CLEARLIST",
+        "SINGULARITY_IMAGES_DICT", "SINGULARITY_IMAGE_RESTRICTIONS", "CVMFS_MOUNT_DIR", "_CONDOR_MACHINE_AD",
+    ],
+)  # fmt: skip
+def test_job_sets_no_settings(job, tmp_path, name):
+    """A job cannot name its own policy, binds or images."""
+    environ = job(f'SingularityImage = "/x"\nEnvironment = "{name}=/ FOO=1"')
+    for call in (glidein.check_settings, lambda e: glidein.request_for(["x"], e, workdir=str(tmp_path))):
+        with pytest.raises(RequestError) as caught:
+            call(environ)
+
+        assert [("variable-forbidden", True)] == [(p.kind, name in p.message) for p in caught.value.problems]
+
+
+@pytest.mark.serves("glideinwms", "the user's proxy and tokens, which HTCondor leaves in the scratch directory")
+def test_credentials_of_the_job(job, tmp_path):
+    """They pass without a word in GLIDEIN_CONTAINER_ENV; the pilot's, elsewhere, never do."""
+    environ = job(AD, X509_USER_PROXY=f"{tmp_path}/x", BEARER_TOKEN_FILE=f"{tmp_path}/.condor_creds/t.use")
+    environ.update(_CONDOR_CREDS=f"{tmp_path}/.condor_creds", X509_USER_KEY="/pilot/key")
+    env = glidein.request_for(["x"], environ, workdir=str(tmp_path)).env
+
+    assert ("/srv/x", "/srv/.condor_creds/t.use", "/srv/.condor_creds", None) == tuple(
+        env.get(name) for name in ("X509_USER_PROXY", "BEARER_TOKEN_FILE", "_CONDOR_CREDS", "X509_USER_KEY")
+    )
+
+
+def test_misleading_working_directory(job, tmp_path, monkeypatch):
+    """What PWD says counts only where it is the directory."""
+    monkeypatch.chdir(tmp_path)
+    request = glidein.request_for(["/usr/bin/env", f"{tmp_path}/in"], {**job(AD), "PWD": "/"})
+
+    assert (("/usr/bin/env", "/srv/in"), str(tmp_path)) == (request.payload.command, request.workdir)
+
+
+def test_file_system_without_answer(monkeypatch):
+    """A path that cannot be resolved in time stays as it is."""
+    monkeypatch.setattr(places, "SECONDS", 0.05)
+    monkeypatch.setattr(os.path, "realpath", lambda path: time.sleep(5))
+    began = time.monotonic()
+
+    assert "/hung/x" == places.Places(outside=["/w"], inside="/srv").rewrite("/hung/x")
+    assert time.monotonic() - began < 4
+
+
 GPUS = [
+    ("", 'AssignedGPUs = "GPU-1"', {}, ("nvidia",)),
     ("", "GPUs = 1", {}, ("nvidia",)), ("", "GPUs = 0", {}, None), ("", "", {"GPU_USE": "1"}, ("nvidia",)),
     ("SingularityBindGPULibs = False", "GPUs = 2", {}, None),
 ]  # fmt: skip
