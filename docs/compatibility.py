@@ -30,6 +30,8 @@ PILOTS = {
 
 #: What a test proves depends on where it runs.
 PROOFS = {
+    # A program of this project stands in for the pilot.
+    "integrations/java": "real Apptainer",
     "integrations": "inside the real thing",
     "runtime": "real Apptainer",
     "fake": "fake runtime",
@@ -56,7 +58,7 @@ def lines_of(source: str, name: str) -> Iterator[Line]:
     """
     Read the marks of one file; *name* is its path below the tests.
     """
-    proof = PROOFS.get(name.partition("/")[0], TABLE)
+    proof = next((text for start, text in PROOFS.items() if name.startswith(f"{start}/")), TABLE)
     for verdict, words, number in _said(ast.parse(source), name):
         why = words[2] if len(words) > 2 else ""
         line = Line(words[0], words[1], verdict, why, "" if verdict == "OUT_OF_SCOPE" else proof, name)
@@ -142,7 +144,7 @@ def _row(lines: list[Line]) -> str:
         places = ", ".join(sorted({line.place for line in lines}))
         raise ValueError(f"{first.pilot}: {first.feature}: tests disagree ({places})")
     why = "; ".join(dict.fromkeys(line.why for line in lines if line.why))
-    order = [*PROOFS.values(), TABLE]
+    order = [*dict.fromkeys(("inside the real thing", *PROOFS.values())), TABLE]
     proofs = ", ".join(sorted({line.proof for line in lines if line.proof}, key=order.index))
     places = ", ".join(f"`{place}`" for place in sorted({line.place for line in lines if line.proof}))
     cells = (first.feature, VERDICTS[first.verdict], why, proofs, places)

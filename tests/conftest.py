@@ -154,6 +154,14 @@ def all_hosts():
     return HOSTS
 
 
+def pytest_ignore_collect(collection_path, config):
+    """Do not even look at tests that import what only tools/test-integrations provides, unless they are asked for."""
+    if collection_path == Path(__file__).parent / "integrations" and "integration" not in config.option.markexpr:
+        return True
+
+    return None
+
+
 def pytest_collection_modifyitems(config, items):
     """Leave out what takes long, unless it is asked for."""
     for mark in ("soak", "spark", "integration"):

@@ -26,6 +26,8 @@ def shown(environ, ad=None):
     ]
 
 
+@pytest.mark.serves("gridengine", "job and task id in trace records")
+@pytest.mark.serves("pbs", "job id, queue and submit host in trace records")
 @pytest.mark.parametrize(
     ("environ", "expected"),
     [

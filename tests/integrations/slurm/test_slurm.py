@@ -92,3 +92,31 @@ def test_steps(slurm):
     assert [("FAILED", "1:0")] == list(found.values())
     assert {"rank 0", "rank 1"} <= set(slurm.output(job).splitlines())
     assert ["payload.end"] * 2 + ["payload.start"] * 2 == sorted(actions(slurm.records(job)))
+
+
+@pytest.mark.serves("slurm", "variables of MPI under srun, by policy (environment.profiles)")
+def test_mpi(slurm):
+    """With the profile for parallel payloads each rank knows its place; without it none takes itself for one."""
+    line = f"wlcg-isolate run --image {IMAGE} --trace-dir {slurm.trace}"
+    show = "-- sh -c 'echo rank ${SLURM_PROCID-none} of ${SLURM_NTASKS-none}'"
+    profile = "--set 'environment.profiles=[\"mpi\"]'"
+    text = f"#!/bin/sh\nsrun --ntasks=2 {line} {profile} {show}\nsrun --ntasks=1 {line} {show}\n"
+    job = slurm.submit(text, "--ntasks=2", "--time=5")
+
+    assert [("COMPLETED", "0:0")] == list(slurm.ended(job).values())
+    assert ["rank 0 of 2", "rank 1 of 2", "rank none of none"] == sorted(slurm.output(job).splitlines())
+
+
+@pytest.mark.serves("slurm", "time limit (--time), with its warning signal (--signal)")
+def test_time_limit(slurm, script):
+    """A job that reaches its limit is warned, told to end, and its end is on record; nothing of it is left."""
+    text = "trap 'echo warned' USR1\ntrap 'echo told; exit 4' TERM\necho up\nwhile :; do sleep 0.1; done\n"
+    job = slurm.submit(script(text), "--time=1", "--signal=B:USR1@50")
+    running(slurm, job)
+    found = slurm.ended(job)
+    slurm.until(lambda: "payload.end" in actions(slurm.records(job)))
+
+    assert ["TIMEOUT"] == [state for state, _ in found.values()]
+    assert ["up", "warned", "told"] == [
+        line for line in slurm.output(job).splitlines() if line in ("up", "warned", "told")
+    ]
