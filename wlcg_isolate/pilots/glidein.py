@@ -22,6 +22,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Optional
 
+from wlcg_isolate.environment.values import RESERVED, fits_shell
 from wlcg_isolate.errors import IsolateError, PlanError, Problem, RequestError
 from wlcg_isolate.pilots.classads import Ad, environment_of, read_ad
 from wlcg_isolate.pilots.glidein_images import choose_image, names_of
@@ -29,6 +30,7 @@ from wlcg_isolate.pilots.glidein_runtime import find_runtime
 from wlcg_isolate.pilots.options import parse_bind
 from wlcg_isolate.pilots.places import Places, is_below, outside_places
 from wlcg_isolate.request import Bind, Identity, Payload, Request
+from wlcg_isolate.variables import family_of
 
 __all__ = ["binds_of", "check_settings", "kept_names", "negotiate", "read_tokens", "request_for"]
 
@@ -150,8 +152,8 @@ def binds_of(job: Ad, environ: Mapping[str, str]) -> list[Bind]:
         RequestError: With every bind that cannot be read.
     """
     mount = environ.get("CVMFS_MOUNT_DIR", "").rstrip("/")
-    texts = [("GLIDEIN_SINGULARITY_BINDPATH", environ.get("GLIDEIN_SINGULARITY_BINDPATH", ""))]
-    texts.append(("GLIDEIN_SINGULARITY_BINDPATH_DEFAULT", environ.get("GLIDEIN_SINGULARITY_BINDPATH_DEFAULT", "")))
+    names = ("GLIDEIN_SINGULARITY_BINDPATH", "GLIDEIN_SINGULARITY_BINDPATH_DEFAULT")
+    texts = [(name, environ.get(name, "")) for name in names]
     texts.append(("the pilot's defaults", DEFAULT_BINDS))
     if job.truth("SingularityBindCVMFS", default=True):
         texts.append(("the pilot's defaults", f"{mount or '/cvmfs'}:/cvmfs:ro"))
@@ -268,19 +270,20 @@ def _passing(environ: Mapping[str, str], job: Ad) -> Iterator[str]:
     cleared = names_of(environ.get("GLIDEIN_CONTAINER_ENV_CLEARLIST", ""))
     kept = kept_names(read_tokens(environ.get("GLIDEIN_CONTAINER_ENV", "")), environ, job)
     for name in dict.fromkeys([*kept, *(name for name in _CREDENTIALS if name in environ)]):
-        if name not in cleared and name not in _FIXED and re.fullmatch(r"[A-Za-z_]\w*", name):
+        # What steers runtime, loader or shells is of no use inside, and would refuse the job.
+        harmless = re.fullmatch(r"[A-Za-z_]\w*", name) and fits_shell(name) and family_of(name).kind != "never"
+        if harmless and name not in cleared and name not in _FIXED:
             yield name
 
 
 _CREDENTIALS = ("X509_USER_PROXY", "X509_USER_CERT", "X509_USER_KEY", "BEARER_TOKEN_FILE", "_CONDOR_CREDS")
 
 #: The container has its own.
-_FIXED = ("PATH", "HOME", "PWD", "TMPDIR", "TMP", "TEMP", "TEMPDIR", "LD_LIBRARY_PATH", "LD_PRELOAD", "PYTHONPATH")
+_FIXED = (*RESERVED, "PATH", "TMPDIR", "TMP", "TEMP", "TEMPDIR", "PYTHONPATH")
 
 
 def _identity(job: Ad, machine: Ad) -> Identity:
-    dn = job.text("x509userproxysubject") or None
-    subject, issuer = job.text("AuthTokenSubject") or None, job.text("AuthTokenIssuer") or None
+    dn, subject, issuer = (job.text(x) or None for x in ("x509userproxysubject", "AuthTokenSubject", "AuthTokenIssuer"))
     known = subject is not None and issuer is not None
 
     return Identity(
@@ -302,7 +305,7 @@ def _has_gpu(job: Ad, machine: Ad, environ: Mapping[str, str]) -> bool:
 
 
 def _ad(path: Optional[str]) -> Ad:
-    return Ad(values={}) if not path else read_ad(path)
+    return read_ad(path) if path else Ad(values={})
 
 
 def _problem(message: str, origin: str) -> Problem:
