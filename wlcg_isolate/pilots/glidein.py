@@ -18,19 +18,17 @@ Rules:
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Optional
 
-from wlcg_isolate.environment.values import RESERVED, fits_shell
 from wlcg_isolate.errors import IsolateError, PlanError, Problem, RequestError
 from wlcg_isolate.pilots.classads import Ad, environment_of, read_ad
-from wlcg_isolate.pilots.glidein_images import choose_image, names_of
+from wlcg_isolate.pilots.glidein_environment import CREDENTIALS, kept_names, passing, read_tokens
+from wlcg_isolate.pilots.glidein_images import choose_image
 from wlcg_isolate.pilots.glidein_runtime import find_runtime
 from wlcg_isolate.pilots.options import parse_bind
 from wlcg_isolate.pilots.places import Places, is_below, outside_places
 from wlcg_isolate.request import Bind, Identity, Payload, Request
-from wlcg_isolate.variables import family_of
 
 __all__ = ["binds_of", "check_settings", "kept_names", "negotiate", "read_tokens", "request_for"]
 
@@ -47,32 +45,6 @@ _NEGOTIATED: Mapping[str, Sequence[str]] = {
 
 #: Source: the same, singularity_prepare_and_invoke and get_default_binds.
 DEFAULT_BINDS = "/hadoop,/ceph,/hdfs,/lizard,/mnt/hadoop,/mnt/hdfs,/etc/hosts,/etc/localtime"
-
-#: What GLIDEIN_CONTAINER_ENV lets pass.  Source: the same, env_preserve.
-_SETS: Mapping[str, tuple[str, ...]] = {
-    "gwmsset": tuple(
-        "GWMS_SINGULARITY_REEXEC GLIDEIN_Proxy_URL MODULE_USE InitializeModulesEnv XRD_PLUGINCONFDIR POSIXSTASHCACHE "
-        "STASHCACHE STASHCACHE_WRITABLE LoadModules GWMS_AUX_SUBDIR GWMS_BASE_SUBDIR GWMS_SUBDIR GWMS_DIR".split()
-    ),
-    "osgset": tuple(
-        "OSG_SINGULARITY_REEXEC _CHIRP_DELAYED_UPDATE_PREFIX APPTAINER_WORKDIR CONDOR_PARENT_ID GLIDEIN_ResourceName "
-        "GLIDEIN_Site HAS_SINGULARITY http_proxy InitializeModulesEnv LIGO_DATAFIND_SERVER OSG_MACHINE_GPUS "
-        "OSG_SINGULARITY_AUTOLOAD OSG_SINGULARITY_BIND_CVMFS OSG_SINGULARITY_CLEAN_ENV OSG_SINGULARITY_IMAGE "
-        "OSG_SINGULARITY_IMAGE_DEFAULT OSG_SINGULARITY_IMAGE_HUMAN OSG_SINGULARITY_OUTSIDE_PWD OSG_SINGULARITY_PATH "
-        "OSG_SITE_NAME OSGVO_PROJECT_NAME OSGVO_SUBMITTER OSG_WN_TMP POSIXSTASHCACHE SINGULARITY_WORKDIR STASHCACHE "
-        "STASHCACHE_WRITABLE TZ X509_USER_CERT X509_USER_KEY X509_USER_PROXY".split()
-    ),
-    "condorset": (),
-}
-_IMPLIED = {"osgset": ("condorset", "gwmsset"), "condorset": ("gwmsset",)}
-_CLEAR = ("clearall", "gwmsset", "osgset", "condorset")
-
-#: Steer the runtime or the wrapper itself: never a payload's.
-_STEERING = (
-    *("SINGULARITYENV_", "APPTAINERENV_", "SINGULARITY_WORKDIR", "APPTAINER_WORKDIR"),
-    *("_CONDOR_ANCESTOR_", "_CONDOR_WRAPPER_ERROR_FILE"),
-)
-
 
 #: Settings of the pilot and of this library, or how their names begin.
 _SETTINGS = (
@@ -184,37 +156,6 @@ def _on_mount(item: str, mount: str) -> str:
     return f"{mount}{source[len('/cvmfs') :]}:{rest if colon else source}"
 
 
-def read_tokens(text: str) -> list[str]:
-    """
-    Read ``GLIDEIN_CONTAINER_ENV``: its words and those that follow from them.
-
-    ``clear`` wins over ``keepall``; without a word it is ``clearpaths``.
-    """
-    tokens = names_of(text) or ["clearpaths"]
-    if "clear" in tokens:
-        tokens += [name for name in _CLEAR if name not in tokens]
-    for token, implied in _IMPLIED.items():
-        if token in tokens:
-            tokens += [name for name in implied if name not in tokens]
-
-    return tokens
-
-
-def kept_names(tokens: Iterable[str], environ: Mapping[str, str], job: Ad) -> list[str]:
-    """
-    List the variables of the host that pass because of `read_tokens`.
-
-    Always those of HTCondor itself and those that the job asked for: it is a
-    job's own environment.  What steers the runtime never passes.
-    """
-    names = [name for token in tokens for name in _SETS.get(token, ())]
-    names += _SETS["gwmsset"]
-    names += [name for name in environ if name.startswith("_CONDOR_")]
-    names += environment_of(job)
-
-    return [name for name in dict.fromkeys(names) if name in environ and not name.startswith(_STEERING)]
-
-
 def request_for(
     command: Sequence[str],
     environ: Mapping[str, str],
@@ -250,9 +191,9 @@ def request_for(
         raise PlanError([_problem(f"is {status}, and nothing runs without isolation", "GWMS_SINGULARITY_STATUS")])
     here = workdir or os.getcwd()
     places = Places(outside=outside_places(environ, here), inside="/srv")
-    env = {name: places.rewrite_list(environ[name]) for name in _passing(environ, job)}
+    env = {name: places.rewrite_list(environ[name]) for name in passing(environ, job)}
     # HTCondor leaves a job's own credentials in its scratch directory; what names one elsewhere names the pilot's.
-    env = {name: value for name, value in env.items() if name not in _CREDENTIALS or is_below(value, "/srv")}
+    env = {name: value for name, value in env.items() if name not in CREDENTIALS or is_below(value, "/srv")}
 
     return Request(
         payload=Payload(command=tuple(places.rewrite(word) for word in command)),
@@ -264,22 +205,6 @@ def request_for(
         identity=_identity(job, machine),
         settings={"gpu.use": ("nvidia",)} if _has_gpu(job, machine, environ) else {},
     )
-
-
-def _passing(environ: Mapping[str, str], job: Ad) -> Iterator[str]:
-    cleared = names_of(environ.get("GLIDEIN_CONTAINER_ENV_CLEARLIST", ""))
-    kept = kept_names(read_tokens(environ.get("GLIDEIN_CONTAINER_ENV", "")), environ, job)
-    for name in dict.fromkeys([*kept, *(name for name in _CREDENTIALS if name in environ)]):
-        # What steers runtime, loader or shells is of no use inside, and would refuse the job.
-        harmless = re.fullmatch(r"[A-Za-z_]\w*", name) and fits_shell(name) and family_of(name).kind != "never"
-        if harmless and name not in cleared and name not in _FIXED:
-            yield name
-
-
-_CREDENTIALS = ("X509_USER_PROXY", "X509_USER_CERT", "X509_USER_KEY", "BEARER_TOKEN_FILE", "_CONDOR_CREDS")
-
-#: The container has its own.
-_FIXED = (*RESERVED, "PATH", "TMPDIR", "TMP", "TEMP", "TEMPDIR", "PYTHONPATH")
 
 
 def _identity(job: Ad, machine: Ad) -> Identity:

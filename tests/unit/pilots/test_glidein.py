@@ -11,7 +11,7 @@ import time
 import pytest
 
 from wlcg_isolate.errors import PlanError, RequestError
-from wlcg_isolate.pilots import glidein, glidein_images, places
+from wlcg_isolate.pilots import glidein, glidein_environment, glidein_images, places
 from wlcg_isolate.pilots.classads import parse_ad
 from wlcg_isolate.pilots.glidein_runtime import find_runtime
 from wlcg_isolate.pilots.places import Places, is_below, outside_places, resolve_cvmfs
@@ -294,7 +294,7 @@ def test_tokens(text):
     assert TOKENS[text].split(",") == glidein.read_tokens(text)
 
 
-ALL = {name: "" for names in glidein._SETS.values() for name in names}
+ALL = {name: "" for names in glidein_environment._SETS.values() for name in names}
 ALL.update(
     dict.fromkeys(("_CONDOR_A", "_CONDOR_B", "_CONDOR_C", "_CONDOR_D"), "x"),
     OTHER="x",
