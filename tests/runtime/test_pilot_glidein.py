@@ -133,6 +133,17 @@ def test_payload_cannot_misuse_the_error_file(slot, images):
     assert not slot.error.exists()
 
 
+@pytest.mark.serves("htcondor", "getenv = True")
+def test_whole_environment_of_an_access_point(slot, images):
+    """What cannot arrive is left out, and refuses no job; nor does what HTCondor and a glidein have of their own."""
+    taken = dict.fromkeys("_ BASH_ENV LD_LIBRARY_PATH OLDPWD PPID RANDOM SHLVL UID USER which_declare".split(), "v")
+    own = {"_CONDOR_ANCESTOR_22": "1", "CONDOR_INHERIT": "1", "OSG_SINGULARITY_IMAGE": "/x", "USER": "someone"}
+    job = f'Environment = "{" ".join(f"{name}=v" for name in taken)}"'
+    status, printed = slot.run("sh", "-c", "echo $USER $BASH_ENV", machine=images, job=job, **{**taken, **own})
+
+    assert (0, "someone\n") == (status, printed)
+
+
 def test_payload_cannot_choose_its_policy(slot, images, tmp_path):
     """A policy that the job names is not even read."""
     job = f'Environment = "WLCG_ISOLATE_SITE={tmp_path}/mine.toml"'

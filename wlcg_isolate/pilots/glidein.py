@@ -18,13 +18,13 @@ Rules:
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Optional
 
 from wlcg_isolate.errors import IsolateError, PlanError, Problem, RequestError
 from wlcg_isolate.pilots.classads import Ad, environment_of, read_ad
-from wlcg_isolate.pilots.glidein_images import choose_image, names_of
+from wlcg_isolate.pilots.glidein_environment import CREDENTIALS, kept_names, passing, read_tokens
+from wlcg_isolate.pilots.glidein_images import choose_image
 from wlcg_isolate.pilots.glidein_runtime import find_runtime
 from wlcg_isolate.pilots.options import parse_bind
 from wlcg_isolate.pilots.places import Places, is_below, outside_places
@@ -45,32 +45,6 @@ _NEGOTIATED: Mapping[str, Sequence[str]] = {
 
 #: Source: the same, singularity_prepare_and_invoke and get_default_binds.
 DEFAULT_BINDS = "/hadoop,/ceph,/hdfs,/lizard,/mnt/hadoop,/mnt/hdfs,/etc/hosts,/etc/localtime"
-
-#: What GLIDEIN_CONTAINER_ENV lets pass.  Source: the same, env_preserve.
-_SETS: Mapping[str, tuple[str, ...]] = {
-    "gwmsset": tuple(
-        "GWMS_SINGULARITY_REEXEC GLIDEIN_Proxy_URL MODULE_USE InitializeModulesEnv XRD_PLUGINCONFDIR POSIXSTASHCACHE "
-        "STASHCACHE STASHCACHE_WRITABLE LoadModules GWMS_AUX_SUBDIR GWMS_BASE_SUBDIR GWMS_SUBDIR GWMS_DIR".split()
-    ),
-    "osgset": tuple(
-        "OSG_SINGULARITY_REEXEC _CHIRP_DELAYED_UPDATE_PREFIX APPTAINER_WORKDIR CONDOR_PARENT_ID GLIDEIN_ResourceName "
-        "GLIDEIN_Site HAS_SINGULARITY http_proxy InitializeModulesEnv LIGO_DATAFIND_SERVER OSG_MACHINE_GPUS "
-        "OSG_SINGULARITY_AUTOLOAD OSG_SINGULARITY_BIND_CVMFS OSG_SINGULARITY_CLEAN_ENV OSG_SINGULARITY_IMAGE "
-        "OSG_SINGULARITY_IMAGE_DEFAULT OSG_SINGULARITY_IMAGE_HUMAN OSG_SINGULARITY_OUTSIDE_PWD OSG_SINGULARITY_PATH "
-        "OSG_SITE_NAME OSGVO_PROJECT_NAME OSGVO_SUBMITTER OSG_WN_TMP POSIXSTASHCACHE SINGULARITY_WORKDIR STASHCACHE "
-        "STASHCACHE_WRITABLE TZ X509_USER_CERT X509_USER_KEY X509_USER_PROXY".split()
-    ),
-    "condorset": (),
-}
-_IMPLIED = {"osgset": ("condorset", "gwmsset"), "condorset": ("gwmsset",)}
-_CLEAR = ("clearall", "gwmsset", "osgset", "condorset")
-
-#: Steer the runtime or the wrapper itself: never a payload's.
-_STEERING = (
-    *("SINGULARITYENV_", "APPTAINERENV_", "SINGULARITY_WORKDIR", "APPTAINER_WORKDIR"),
-    *("_CONDOR_ANCESTOR_", "_CONDOR_WRAPPER_ERROR_FILE"),
-)
-
 
 #: Settings of the pilot and of this library, or how their names begin.
 _SETTINGS = (
@@ -150,8 +124,8 @@ def binds_of(job: Ad, environ: Mapping[str, str]) -> list[Bind]:
         RequestError: With every bind that cannot be read.
     """
     mount = environ.get("CVMFS_MOUNT_DIR", "").rstrip("/")
-    texts = [("GLIDEIN_SINGULARITY_BINDPATH", environ.get("GLIDEIN_SINGULARITY_BINDPATH", ""))]
-    texts.append(("GLIDEIN_SINGULARITY_BINDPATH_DEFAULT", environ.get("GLIDEIN_SINGULARITY_BINDPATH_DEFAULT", "")))
+    names = ("GLIDEIN_SINGULARITY_BINDPATH", "GLIDEIN_SINGULARITY_BINDPATH_DEFAULT")
+    texts = [(name, environ.get(name, "")) for name in names]
     texts.append(("the pilot's defaults", DEFAULT_BINDS))
     if job.truth("SingularityBindCVMFS", default=True):
         texts.append(("the pilot's defaults", f"{mount or '/cvmfs'}:/cvmfs:ro"))
@@ -180,37 +154,6 @@ def _on_mount(item: str, mount: str) -> str:
         return item
 
     return f"{mount}{source[len('/cvmfs') :]}:{rest if colon else source}"
-
-
-def read_tokens(text: str) -> list[str]:
-    """
-    Read ``GLIDEIN_CONTAINER_ENV``: its words and those that follow from them.
-
-    ``clear`` wins over ``keepall``; without a word it is ``clearpaths``.
-    """
-    tokens = names_of(text) or ["clearpaths"]
-    if "clear" in tokens:
-        tokens += [name for name in _CLEAR if name not in tokens]
-    for token, implied in _IMPLIED.items():
-        if token in tokens:
-            tokens += [name for name in implied if name not in tokens]
-
-    return tokens
-
-
-def kept_names(tokens: Iterable[str], environ: Mapping[str, str], job: Ad) -> list[str]:
-    """
-    List the variables of the host that pass because of `read_tokens`.
-
-    Always those of HTCondor itself and those that the job asked for: it is a
-    job's own environment.  What steers the runtime never passes.
-    """
-    names = [name for token in tokens for name in _SETS.get(token, ())]
-    names += _SETS["gwmsset"]
-    names += [name for name in environ if name.startswith("_CONDOR_")]
-    names += environment_of(job)
-
-    return [name for name in dict.fromkeys(names) if name in environ and not name.startswith(_STEERING)]
 
 
 def request_for(
@@ -248,9 +191,9 @@ def request_for(
         raise PlanError([_problem(f"is {status}, and nothing runs without isolation", "GWMS_SINGULARITY_STATUS")])
     here = workdir or os.getcwd()
     places = Places(outside=outside_places(environ, here), inside="/srv")
-    env = {name: places.rewrite_list(environ[name]) for name in _passing(environ, job)}
+    env = {name: places.rewrite_list(environ[name]) for name in passing(environ, job)}
     # HTCondor leaves a job's own credentials in its scratch directory; what names one elsewhere names the pilot's.
-    env = {name: value for name, value in env.items() if name not in _CREDENTIALS or is_below(value, "/srv")}
+    env = {name: value for name, value in env.items() if name not in CREDENTIALS or is_below(value, "/srv")}
 
     return Request(
         payload=Payload(command=tuple(places.rewrite(word) for word in command)),
@@ -264,23 +207,8 @@ def request_for(
     )
 
 
-def _passing(environ: Mapping[str, str], job: Ad) -> Iterator[str]:
-    cleared = names_of(environ.get("GLIDEIN_CONTAINER_ENV_CLEARLIST", ""))
-    kept = kept_names(read_tokens(environ.get("GLIDEIN_CONTAINER_ENV", "")), environ, job)
-    for name in dict.fromkeys([*kept, *(name for name in _CREDENTIALS if name in environ)]):
-        if name not in cleared and name not in _FIXED and re.fullmatch(r"[A-Za-z_]\w*", name):
-            yield name
-
-
-_CREDENTIALS = ("X509_USER_PROXY", "X509_USER_CERT", "X509_USER_KEY", "BEARER_TOKEN_FILE", "_CONDOR_CREDS")
-
-#: The container has its own.
-_FIXED = ("PATH", "HOME", "PWD", "TMPDIR", "TMP", "TEMP", "TEMPDIR", "LD_LIBRARY_PATH", "LD_PRELOAD", "PYTHONPATH")
-
-
 def _identity(job: Ad, machine: Ad) -> Identity:
-    dn = job.text("x509userproxysubject") or None
-    subject, issuer = job.text("AuthTokenSubject") or None, job.text("AuthTokenIssuer") or None
+    dn, subject, issuer = (job.text(x) or None for x in ("x509userproxysubject", "AuthTokenSubject", "AuthTokenIssuer"))
     known = subject is not None and issuer is not None
 
     return Identity(
@@ -302,7 +230,7 @@ def _has_gpu(job: Ad, machine: Ad, environ: Mapping[str, str]) -> bool:
 
 
 def _ad(path: Optional[str]) -> Ad:
-    return Ad(values={}) if not path else read_ad(path)
+    return read_ad(path) if path else Ad(values={})
 
 
 def _problem(message: str, origin: str) -> Problem:

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from wlcg_isolate.errors import PlanError, RequestError
-from wlcg_isolate.pilots import glidein, glidein_images, places
+from wlcg_isolate.pilots import glidein, glidein_environment, glidein_images, places
 from wlcg_isolate.pilots.classads import parse_ad
 from wlcg_isolate.pilots.glidein_runtime import find_runtime
 from wlcg_isolate.pilots.places import Places, is_below, outside_places, resolve_cvmfs
@@ -294,7 +294,7 @@ def test_tokens(text):
     assert TOKENS[text].split(",") == glidein.read_tokens(text)
 
 
-ALL = {name: "" for names in glidein._SETS.values() for name in names}
+ALL = {name: "" for names in glidein_environment._SETS.values() for name in names}
 ALL.update(
     dict.fromkeys(("_CONDOR_A", "_CONDOR_B", "_CONDOR_C", "_CONDOR_D"), "x"),
     OTHER="x",
@@ -307,7 +307,7 @@ COUNTS = {"": 17, "gwmsset": 17, "condorset": 17, "osgset": 42, "clear": 42}
 @pytest.mark.differs(
     "glideinwms",
     "GLIDEIN_CONTAINER_ENV: how many pass (env_preserve)",
-    "HTCondor's own always pass; the two working directories of the runtime never do",
+    "HTCondor's own always pass; what steers the runtime, or tells of an outer container, does not in the end",
 )
 @pytest.mark.parametrize("text", COUNTS)
 def test_kept(text):
@@ -578,6 +578,26 @@ def test_credentials_of_the_job(job, tmp_path):
     assert ("/srv/x", "/srv/.condor_creds/t.use", "/srv/.condor_creds", None) == tuple(
         env.get(name) for name in ("X509_USER_PROXY", "BEARER_TOKEN_FILE", "_CONDOR_CREDS", "X509_USER_KEY")
     )
+
+
+#: What getenv = True takes along from an access point.
+TAKEN = (
+    "_ BASH_ENV HOME LD_LIBRARY_PATH LD_PRELOAD LOGNAME OLDPWD PATH PPID PWD PYTHONPATH RANDOM SHLVL TMP UID "
+    "USER APPTAINER_BIND which_declare"
+).split()
+
+
+@pytest.mark.serves("htcondor", "getenv = True")
+def test_whole_environment_of_an_access_point(job, tmp_path):
+    """What cannot arrive is left out, and refuses no job; nor does what HTCondor and a glidein have of their own."""
+    words = " ".join(f"{name}=v" for name in TAKEN)
+    ad = f'SingularityImage = "/cvmfs/x"\nEnvironment = "{words} BASH_FUNC_which%%=v"'
+    environ = job(ad, GLIDEIN_CONTAINER_ENV="osgset", _CONDOR_ANCESTOR_22="1", CONDOR_INHERIT="1")
+    environ.update({**dict.fromkeys([*TAKEN, "BASH_FUNC_which%%"], "v"), "OSG_SINGULARITY_IMAGE": "/x"})
+    env = glidein.request_for(["x"], environ, workdir=str(tmp_path)).env
+
+    assert ["LOGNAME", "USER"] == [name for name in TAKEN if name in env]
+    assert {"LOGNAME", "USER", "_CONDOR_JOB_AD", "_CONDOR_MACHINE_AD", "_CONDOR_SCRATCH_DIR"} == set(env)
 
 
 def test_misleading_working_directory(job, tmp_path, monkeypatch):
