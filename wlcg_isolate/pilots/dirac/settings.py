@@ -26,8 +26,8 @@ _SETTINGS: Mapping[str, tuple[str, Any]] = {
     "--rocm": ("gpu.use", "amd"),
 }
 
-#: Set here for every payload, or needed by DIRAC to start the runtime.
-_NOT_PASSED = ("PATH", "TMPDIR")
+#: Set here for every payload, needed by DIRAC to start the runtime, or the pilot's own token itself.
+_NOT_PASSED = ("PATH", "TMPDIR", "BEARER_TOKEN")
 
 #: Names of the pilot's variables that an installation in the container does
 #: not get (DIRACGrid/DIRAC, SingularityComputingElement.py, ENV_VAR_WHITELIST).
