@@ -19,6 +19,13 @@ ROOT = Path(__file__).resolve().parents[3]
 HOME = "/var/lib/condor"
 JOBS = 50
 
+OUT_OF_SCOPE = {
+    ("htcondor", "condor_ssh_to_job through the wrapper"): (
+        "HTCondor hands its sshd to the wrapper, which would start it in the job's image; it works where HTCondor starts "
+        "the container itself, with the knobs of plan --format htcondor"
+    ),
+}
+
 #: Where the example has the command line.
 INSTALLED = "/opt/wlcg_isolate/bin"
 
