@@ -21,8 +21,8 @@ JOBS = 50
 
 OUT_OF_SCOPE = {
     ("htcondor", "condor_ssh_to_job through the wrapper"): (
-        "HTCondor hands its sshd to the wrapper, which would start it in the job's image; HTCondor serves it where it starts "
-        "the container itself (plan --format htcondor), which was not tried here"
+        "HTCondor hands its sshd to the wrapper, which would start it in the job's image; HTCondor serves it where it "
+        "starts the container itself (plan --format htcondor), which was not tried here"
     ),
 }
 
