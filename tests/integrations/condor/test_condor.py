@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -110,11 +111,12 @@ class Pool:
             port = probe.getsockname()[1]
         (place / "condor_config").write_text(CONFIG.replace("{port}", str(port)).replace("{images}", images))
         bin_ = Path(sys.prefix) / "bin"
-        self._put("wrapper", WRAPPER.format(bin=bin_, runtime=Path(runtime).parent))
+        self._put("wrapper", WRAPPER.format(bin=shlex.quote(str(bin_)), runtime=shlex.quote(str(Path(runtime).parent))))
         self._put(
-            "job-wrapper", (ROOT / "examples/htcondor/user-job-wrapper").read_text().replace(INSTALLED, str(bin_))
+            "job-wrapper",
+            (ROOT / "examples/htcondor/user-job-wrapper").read_text().replace(INSTALLED, shlex.quote(str(bin_))),
         )
-        self._put("hook", HOOK.format(bin=bin_, runtime=Path(runtime).parent))
+        self._put("hook", HOOK.format(bin=shlex.quote(str(bin_)), runtime=shlex.quote(str(Path(runtime).parent))))
         binds = [sys.prefix, sys.base_prefix, str(Path(runtime).resolve().parents[3]), images]
         # The daemons refuse what root in a user namespace cannot do: change users.
         self._argv = ["unshare", "--user", "--map-user=65534", "--map-group=65534"] if os.geteuid() == 0 else []
