@@ -190,9 +190,12 @@ def absolute_path(path: str) -> str:
 
 def is_below(path: str, parent: str) -> bool:
     """
-    Tell whether *path* is *parent* or lies below it (both normal).
+    Tell whether *path* is *parent* or lies below it, by their text (both
+    normal, but that *parent* may end with a slash).
     """
-    return path == parent or path.startswith(parent.rstrip("/") + "/")
+    place = parent.rstrip("/")
+
+    return path == (place or "/") or path.startswith(place + "/")
 
 
 def is_checksum(value: Any) -> bool:

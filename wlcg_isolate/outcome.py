@@ -13,6 +13,7 @@ Rules:
 from __future__ import annotations
 
 import signal as signals
+from collections.abc import Mapping
 from typing import Any, Optional, Union
 
 import attrs
@@ -159,6 +160,15 @@ def of_kind(kind: str, message: str = "", *, started: bool, **more: Any) -> Outc
         message=message or meaning.meaning,
         **more,
     )
+
+
+def of_dict(data: Mapping[str, Any]) -> Outcome:
+    """
+    Make the outcome that `Outcome.to_dict` gave.
+    """
+    usage = data["usage"]
+
+    return Outcome(**{**data, "usage": None if usage is None else Usage(**usage)})
 
 
 def of_refusal(error: IsolateError, trace_id: Optional[str] = None) -> Outcome:

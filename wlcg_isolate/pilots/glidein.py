@@ -21,13 +21,14 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Optional
 
+from wlcg_isolate._values import is_below
 from wlcg_isolate.errors import IsolateError, PlanError, Problem, RequestError
 from wlcg_isolate.pilots.classads import Ad, environment_of, read_ad
 from wlcg_isolate.pilots.glidein_environment import CREDENTIALS, kept_names, passing, read_tokens
 from wlcg_isolate.pilots.glidein_images import choose_image
 from wlcg_isolate.pilots.glidein_runtime import find_runtime
 from wlcg_isolate.pilots.options import parse_bind
-from wlcg_isolate.pilots.places import Places, is_below, outside_places
+from wlcg_isolate.pilots.places import Places, outside_places
 from wlcg_isolate.request import Bind, Identity, Payload, Request
 
 __all__ = ["binds_of", "check_settings", "kept_names", "negotiate", "read_tokens", "request_for"]

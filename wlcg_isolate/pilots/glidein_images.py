@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Callable, NamedTuple, Optional
 
 from wlcg_isolate._deadline import within
+from wlcg_isolate._values import is_below
 from wlcg_isolate.errors import PlanError, Problem, RequestError
 from wlcg_isolate.pilots.classads import Ad
-from wlcg_isolate.pilots.places import SECONDS, is_below, resolve_cvmfs
+from wlcg_isolate.pilots.places import SECONDS, resolve_cvmfs
 from wlcg_isolate.platforms import canonical_os
 
 __all__ = ["Found", "choose_image", "find_image", "intersect", "names_of", "parse_images"]

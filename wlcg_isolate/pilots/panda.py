@@ -28,7 +28,7 @@ import attrs
 
 from wlcg_isolate import mappings
 from wlcg_isolate.errors import IsolateError, RequestError
-from wlcg_isolate.outcome import Outcome, Usage, classify
+from wlcg_isolate.outcome import Outcome, classify, of_dict
 from wlcg_isolate.pilots.cric import invalid, request_for, text_of
 from wlcg_isolate.plan import make_plan
 from wlcg_isolate.policy import Policy, load_policy
@@ -228,9 +228,8 @@ def _outcome_in(file: str) -> Outcome:
         os.unlink(file)
     except (OSError, ValueError):
         return classify(-signal.SIGKILL, "", started=False)
-    usage = data.pop("usage")
 
-    return Outcome(**data, usage=usage and Usage(**usage))
+    return of_dict(data)
 
 
 def resolve_transform_error(exit_code: int, stderr: str, job: Any = None) -> int:

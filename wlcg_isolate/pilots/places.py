@@ -13,27 +13,18 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Callable, Optional
 
 import attrs
 
 from wlcg_isolate._deadline import within
-from wlcg_isolate._values import as_tuple
+from wlcg_isolate._values import as_tuple, is_below
 
-__all__ = ["Places", "is_below", "outside_places", "real_path", "resolve_cvmfs"]
+__all__ = ["Places", "outside_places", "real_path", "resolve_cvmfs"]
 
 #: For one look at a file system that may not answer.
 SECONDS = 10.0
-
-
-def is_below(path: str, place: str) -> bool:
-    """
-    Tell whether *path* is *place* or lies in it, by their text.
-    """
-    place = place.rstrip("/") or "/"
-
-    return path == place or path.startswith(place.rstrip("/") + "/")
 
 
 def real_path(path: str) -> str:
@@ -95,20 +86,10 @@ def outside_places(
     List the spellings of the working directory that a job may have been told.
     """
     here = workdir or environ.get("PWD") or os.getcwd()
-    known = [here, real(here)]
-    for name in ("PWD", "_CONDOR_SCRATCH_DIR", "_CONDOR_JOB_IWD"):
-        path = environ.get(name)
-        if path and real(path) == real(here):
-            known.append(path)
+    place = real(here)
+    told = [environ.get(name) for name in ("PWD", "_CONDOR_SCRATCH_DIR", "_CONDOR_JOB_IWD")]
 
-    return merged_places(known)
-
-
-def merged_places(known: Iterable[str]) -> list[str]:
-    """
-    Leave out what is empty or there already.
-    """
-    return [path for path in dict.fromkeys(known) if path]
+    return list(dict.fromkeys([here, place, *(path for path in told if path and real(path) == place)]))
 
 
 def resolve_cvmfs(path: str, mount: str, link: Callable[[str], Optional[str]]) -> str:

@@ -17,7 +17,7 @@ import json
 import time
 from typing import Optional, Union
 
-from wlcg_isolate.outcome import Outcome, Usage
+from wlcg_isolate.outcome import Outcome, of_dict
 from wlcg_isolate.plan import Plan
 from wlcg_isolate.remains.judging import judge, left_nothing
 from wlcg_isolate.remains.left import opened_for, prune, read, remove, see, write
@@ -55,7 +55,7 @@ def outcome_of(start: Union[Plan, Start], exit_code: Optional[int] = None) -> Ou
             return write_records(start, None, outcome)
         known = read(left, "outcome")
         if known is not None:
-            return _outcome_from(known)
+            return of_dict(json.loads(known))
         deadline = time.monotonic() + _WAIT_SECONDS
         while exit_code is not None and read(left, "end") is None and time.monotonic() < deadline:
             time.sleep(0.005)
@@ -67,10 +67,3 @@ def outcome_of(start: Union[Plan, Start], exit_code: Optional[int] = None) -> Ou
     prune(start)
 
     return outcome
-
-
-def _outcome_from(text: str) -> Outcome:
-    data = json.loads(text)
-    usage = data.pop("usage")
-
-    return Outcome(**data, usage=None if usage is None else Usage(**usage))

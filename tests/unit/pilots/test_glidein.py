@@ -10,11 +10,12 @@ import time
 
 import pytest
 
+from wlcg_isolate._values import is_below
 from wlcg_isolate.errors import PlanError, RequestError
 from wlcg_isolate.pilots import glidein, glidein_environment, glidein_images, places
 from wlcg_isolate.pilots.classads import parse_ad
 from wlcg_isolate.pilots.glidein_runtime import find_runtime
-from wlcg_isolate.pilots.places import Places, is_below, outside_places, resolve_cvmfs
+from wlcg_isolate.pilots.places import Places, outside_places, resolve_cvmfs
 
 OUT_OF_SCOPE = {
     ("glideinwms", "dict_set_val, dict_items_iterator, dict_keys_iterator"): "helpers of shell code; dictionaries here",
