@@ -102,6 +102,7 @@ This page is made by `docs/generate.py`.
 | `htcondor(outcome)` | `code`, `subcode`, `wrapper_error` | hold (below 1000) or vacate code; the line for the file that `_CONDOR_WRAPPER_ERROR_FILE` names, or None when that file must not exist |
 | `glideinwms(outcome)` | an error type, or None | `error_gen -error`, or `-ok` |
 | `osg_hook(outcome)` | `status`, `message`, `exit_code` | `HookStatusCode` and `HookStatusMessage` of a prepare hook |
+| `htcondor_hook(outcome)` | the same | the same in a pool, which holds a job whose image is missing |
 | `sysexit(outcome)` | a number | the exit status of a wrapper |
 
 A payload that ended by itself keeps its own exit status everywhere.

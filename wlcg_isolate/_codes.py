@@ -162,6 +162,7 @@ TABLE: Mapping[str, Codes] = {
     "credential-missing": _row("NOPROXY", "EX_NOINPUT", "VO_Proxy"),
     "trace-visible": _never("~SETUPFAILURE", "EX_CONFIG", "Config"),
     "workdir-unsafe": _never("~SETUPFAILURE", "EX_CONFIG", "Config"),
+    "job-unproven": _row("~SETUPFAILURE", "EX_NOPERM", "WN_Resource"),
     "image-missing": _row("IMAGENOTFOUND", "EX_NOINPUT", "WN_Resource", osg=IMAGE_NOT_IN_CVMFS),
     "image-not-allowed": _row("~SINGULARITYGENERALFAILURE", "EX_NOPERM", "WN_Resource"),
     "image-other-architecture": _row("~IMAGENOTFOUND", "EX_UNAVAILABLE", "WN_Resource"),

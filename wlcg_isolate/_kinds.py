@@ -82,6 +82,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "limit-unavailable": Kind("policy", _OTHER, "A limit that policy sets cannot be given on this node."),
     # What this node lacks: another node may have it.
+    "job-unproven": Kind("policy", _OTHER, "No hook of HTCondor kept the job's ads, which the job itself may replace."),
     "image-missing": Kind("policy", _OTHER, "The image does not exist on this node."),
     "image-not-allowed": Kind("policy", _OTHER, "The image lies, or shows something, where policy forbids it."),
     "image-other-architecture": Kind("policy", _OTHER, "Policy names this image for other architectures only."),

@@ -15,10 +15,25 @@ from wlcg_isolate._codes import CONDOR, PANDA, SYSEXITS, TABLE
 from wlcg_isolate._values import printable
 from wlcg_isolate.outcome import Outcome
 
-__all__ = ["HTCondor", "Hook", "dirac", "glideinwms", "htcondor", "one_line", "osg_hook", "panda", "sysexit"]
+__all__ = [
+    "HTCondor",
+    "Hook",
+    "dirac",
+    "glideinwms",
+    "htcondor",
+    "htcondor_hook",
+    "one_line",
+    "osg_hook",
+    "panda",
+    "sysexit",
+]
 
 #: pilot3, ErrorCodes.get_kill_signal_error_code.
 _PANDA_SIGNALS = ("SIGTERM", "SIGQUIT", "SIGSEGV", "SIGXCPU", "SIGUSR1", "SIGBUS", "SIGINT")
+
+
+#: What one node misses, and mostly all do: the job's own choice.
+_HELD = ("image-missing",)
 
 
 class HTCondor(NamedTuple):
@@ -114,6 +129,20 @@ def osg_hook(outcome: Outcome) -> Hook:
 
     # As OSG's hook makes it: no failure may look like a success.
     return Hook(status, one_line(outcome) if status else "", status and (status % 100 or 100))
+
+
+def htcondor_hook(outcome: Outcome) -> Hook:
+    """
+    Give what a prepare hook answers in a pool: as `osg_hook`, but a job whose
+    image is missing is held.
+
+    HTCondor matches what goes back to the queue again at once, to the same
+    node; what is held, ``periodic_release`` can let go by its subcode.
+    """
+    if outcome.kind in _HELD and not outcome.started:
+        return Hook(sysexit(outcome), one_line(outcome), sysexit(outcome))
+
+    return osg_hook(outcome)
 
 
 def sysexit(outcome: Outcome) -> int:

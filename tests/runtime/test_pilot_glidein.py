@@ -144,6 +144,40 @@ def test_whole_environment_of_an_access_point(slot, images):
     assert (0, "someone\n") == (status, printed)
 
 
+@pytest.mark.differs("htcondor", "APPTAINER_BIND and the like in a job's Environment", "not obeyed")
+def test_payload_cannot_bind(slot, images, tmp_path):
+    """Words for the runtime in a job's environment show it nothing of the host, whatever their values have become."""
+    (tmp_path / "secret").write_text("secret")
+    binds = f"{tmp_path}:/shown"
+    names = ("APPTAINER_BIND", "SINGULARITY_BIND", "APPTAINER_BINDPATH", "SINGULARITY_BINDPATH")
+    job = f'Environment = "{" ".join(f"{name}=#CoNdOrScRaTcHdIr#" for name in names)} SLURM_JOB_ID=7"'
+    status, printed = slot.run("ls", "/shown", machine=images, job=job, **dict.fromkeys(names, binds), SLURM_JOB_ID="7")
+
+    assert status
+    assert "" == printed
+    assert {"htcondor"} == {record["wlcg.batch.system"] for record in slot.records()}
+
+
+def test_payload_cannot_move_its_records(slot, images, tmp_path):
+    """Where records go is not a job's to say."""
+    other = {"XDG_STATE_HOME": f"{tmp_path}/mine", "HOME": f"{tmp_path}/mine"}
+    job = f'Environment = "{" ".join(f"{name}={value}" for name, value in other.items())}"'
+    site = tmp_path / "site.toml"
+    site.write_text(f'version = 1\n[trace]\ndirectories = ["{tmp_path}/site"]\n')
+    assert (0, "") == slot.run("true", machine=images, job=job, WLCG_ISOLATE_SITE=str(site), **other), slot.stderr
+
+    assert 2 <= len(slot.records())
+    assert not (tmp_path / "mine").exists()
+
+
+def test_ads_that_no_hook_kept(slot, images):
+    """Where the hook must have kept a job's ads, a job without is the node's failure."""
+    status, printed = slot.run("--require-hook", "--", "echo", "ran", machine=images)
+
+    assert ("", True) == (printed, status != 0)
+    assert slot.error.read_text().startswith("job-unproven: ")
+
+
 def test_payload_cannot_choose_its_policy(slot, images, tmp_path):
     """A policy that the job names is not even read."""
     job = f'Environment = "WLCG_ISOLATE_SITE={tmp_path}/mine.toml"'
@@ -212,6 +246,8 @@ def test_knobs(cli, image, tmp_path):
     assert f"{tmp_path}/work:/data:rw" in lines["SINGULARITY_BIND_EXPR"]
     assert "A='it''s \"\"x\"\"'" in lines["STARTER_JOB_ENVIRONMENT"]
     assert "WLCG_ISOLATE_ID" not in done.stdout
+    # Debian's tree has nothing for HTCondor's own test, which would fail for ever.
+    assert "false" == lines["SINGULARITY_RUN_TEST_BEFORE_JOB"]
 
 
 def test_inexpressible_knobs(request_for, quick, tmp_path):

@@ -157,13 +157,14 @@ def test_rule_sees(name, source, expected):
     assert expected == astray(name, ast.parse(source))
 
 
-#: Who may start a process: besides host and launch what talks to the batch system through its own program.
-STARTERS = ("host", "launch", "trace.export.chirp")
+#: Who may start a process: besides host and launch what talks to the batch system through its own program, and
+#: the job wrapper, which becomes the node's sshd.
+STARTERS = ("host", "launch", "trace.export.chirp", "cli.job_wrapper")
 
 
 @pytest.mark.parametrize("name", [n for n in MODULES if not {n, n.split(".")[0]} & set(STARTERS)])
 def test_starts_no_process(name):
-    """Only host, launch and what asks condor_chirp can start a process."""
+    """Only host, launch and what deals with HTCondor can start a process."""
     assert [] == starters(read(name))
 
 

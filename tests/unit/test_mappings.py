@@ -159,6 +159,15 @@ def test_hook_says_what_osg_says():
     assert (300, 100) == mappings.osg_hook(outcome_of("runtime-missing"))[::2]
 
 
+def test_hook_of_a_pool():
+    """A pool's hook holds a job whose image is missing, and is OSG's otherwise; what began is never held."""
+    missing = outcome_of("image-missing")
+    other = [outcome_of(kind) for kind in KINDS if kind != "image-missing"]
+
+    assert (66, 66) == mappings.htcondor_hook(missing)[::2]
+    assert [mappings.osg_hook(outcome) for outcome in other] == [mappings.htcondor_hook(outcome) for outcome in other]
+
+
 def test_nearest_words_are_explained():
     """Where a peer has no word for a kind, it is said which one stands in."""
     nearest = {codes.panda for codes in TABLE.values() if not codes.exact}

@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("plan", "show how a payload would run; start nothing"),
     "job-wrapper": ("job_wrapper", "run a job of HTCondor isolated, as its USER_JOB_WRAPPER"),
     "job-hook": ("job_hook", "say whether a job of HTCondor can run here, as its prepare hook"),
+    "job-session": ("job_session", "show the user of condor_ssh_to_job a container like the job's"),
     "outcome": ("outcome", "tell what became of a payload that was started without run"),
     "explain": ("explain", "show every policy value and where it comes from"),
     "doctor": ("doctor", "tell what this node can do, and how to mend what it cannot"),

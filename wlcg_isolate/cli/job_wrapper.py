@@ -18,24 +18,34 @@ from collections.abc import Sequence
 from typing import Callable, Optional
 
 from wlcg_isolate import mappings
+from wlcg_isolate._codes import SYSEXITS
 from wlcg_isolate.cli.output import report
 from wlcg_isolate.cli.run import run_and_tell
 from wlcg_isolate.errors import IsolateError, Problem, RequestError
+from wlcg_isolate.host.procfs import start_ticks
 from wlcg_isolate.outcome import Outcome
-from wlcg_isolate.pilots import glidein
+from wlcg_isolate.pilots import glidein, sessions
+from wlcg_isolate.pilots._again import command_line
+from wlcg_isolate.pilots.classads import Ad
+from wlcg_isolate.pilots.starters import Starter, parent
 from wlcg_isolate.policy import Policy, load_policy
 from wlcg_isolate.request import Request
 from wlcg_isolate.run import refuse, trace_places
 
-#: Where the runtime is looked for when the job has set PATH.
-_PATH = "/usr/local/bin:/usr/bin:/bin"
+#: HTCondor's default for SSH_TO_JOB_SSHD.
+_SSHD = "/usr/sbin/sshd"
 
 _HELP = """\
-usage: wlcg-isolate job-wrapper [--] COMMAND [ARG...]
+usage: wlcg-isolate job-wrapper [--require-hook] [--sshd PROGRAM] [--] COMMAND [ARG...]
 
 Run a job of HTCondor isolated, as its USER_JOB_WRAPPER.  The image, the
 binds and the variables are what the pilot and the job's ad say; policy is
 what WLCG_ISOLATE_SITE and WLCG_ISOLATE_EXPERIMENT name.
+
+options:
+  --require-hook   refuse a job whose ads wlcg-isolate job-hook did not keep
+  --sshd PROGRAM   the node's server for condor_ssh_to_job, which HTCondor
+                   hands to the wrapper too (default: /usr/sbin/sshd)
 """
 
 
@@ -43,36 +53,105 @@ def main(argv: Sequence[str]) -> int:
     """
     Run the subcommand.
     """
-    words = list(argv)
-    if words[:1] in (["-h"], ["--help"]):
+    if list(argv)[:1] in (["-h"], ["--help"]):
         print(_HELP, end="")
         return 0
-    words = words[1:] if words[:1] == ["--"] else words
+    called = _Called(list(argv))
+    starter = parent()
+    keys = sessions.session_directory(called.words, called.sshd)
+    if keys is not None:
+        return _serve(called.words, starter, keys)
     path = os.environ.get("_CONDOR_WRAPPER_ERROR_FILE")
     file = _ErrorFile(path) if path else None
-    outcome = run_and_tell(lambda start: _run(words, start))
+    outcome = run_and_tell(lambda start: _run(called, starter, start))
+    starter.forget()
     if file is not None:
         file.write(mappings.htcondor(outcome).wrapper_error)
 
     return mappings.sysexit(outcome)
 
 
-def _run(words: Sequence[str], start: Callable[[Request, Policy], Outcome]) -> Outcome:
+class _Called:
+    """
+    What this program was called with: its options stand before the job's
+    command, which may look like any of them.
+    """
+
+    def __init__(self, words: list[str]) -> None:
+        self.require_hook, self.sshd = False, _SSHD
+        while words:
+            if words[0] == "--require-hook":
+                self.require_hook = True
+                del words[:1]
+            elif words[0] == "--sshd" and len(words) > 1:
+                self.sshd = words[1]
+                del words[:2]
+            else:
+                break
+        self.words = words[1:] if words[:1] == ["--"] else words
+
+
+def _run(called: _Called, starter: Starter, start: Callable[[Request, Policy], Outcome]) -> Outcome:
     policy = None
+    given = dict(os.environ)
     try:
-        # First of all: a job could name a policy of its own.
-        if "PATH" in glidein.check_settings(os.environ):
-            # Neither could it put a runtime of its own there.
-            os.environ["PATH"] = _PATH
+        # First of all: a job could name a policy, binds or a runtime of its own.
+        ads = glidein.ads_of(given, starter, proven=called.require_hook)
+        asked = glidein.check_settings(ads[0])
+        _go_by(glidein.own_environ(given, asked))
         policy = load_policy()
-        if not words:
+        if not called.words:
             message = "there is no job: its command is the wrapper's arguments"
             raise RequestError([Problem(kind="usage", message=message, origin="job-wrapper")])
-        request = glidein.request_for(words, os.environ)
+        request = glidein.request_for(called.words, given, ads=ads)
     except IsolateError as e:
         return refuse(e, None, trace_places(None, policy or Policy()), policy)
+    # Records name the job as the hook heard of it.
+    if os.path.exists(f"{starter.path}/job.ad"):
+        os.environ["_CONDOR_JOB_AD"] = f"{starter.path}/job.ad"
+    _keep(starter, request, ads[0], asked.get("LD_PRELOAD"))
 
     return start(request, policy)
+
+
+def _go_by(environ: dict[str, str]) -> None:
+    """
+    Let the library see these variables only.
+    """
+    for name in set(os.environ) - set(environ):
+        del os.environ[name]
+    os.environ.update(environ)
+
+
+def _keep(starter: Starter, request: Request, job: Ad, preload: Optional[str]) -> None:
+    """
+    Keep what a session into this job needs.
+    """
+    ticks = start_ticks(os.getpid())
+    dummy = (os.getpid(), ticks) if job.truth("InteractiveJob") and ticks is not None else None
+    session = sessions.Session(request=request, environ=dict(os.environ), preload=preload, dummy=dummy)
+    try:
+        sessions.keep(starter, session)
+    except OSError as e:
+        report(f"condor_ssh_to_job will not work: {starter.path} cannot be written: {e.strerror or e}")
+
+
+def _serve(words: Sequence[str], starter: Starter, keys: str) -> int:
+    """
+    Become the node's server for a session into the job that runs.
+    """
+    try:
+        session = sessions.kept(starter)
+        config, environ = sessions.begin(starter, keys, command_line("job-session"))
+        environ.update(sessions.preload(os.environ, session.preload))
+        # What is on standard input is HTCondor's connection to the user.
+        os.execve(words[0], [words[0], "-i", "-e", "-f", config], environ)  # noqa: S606 (no shell is wanted)
+    except IsolateError as e:
+        report(str(e))
+    except OSError as e:
+        report(f"condor_ssh_to_job: {words[0]} cannot be started: {e.strerror}")
+
+    return SYSEXITS["EX_UNAVAILABLE"]
 
 
 class _ErrorFile:

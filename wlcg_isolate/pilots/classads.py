@@ -31,6 +31,9 @@ _WORDS: Mapping[str, Any] = {"true": True, "false": False, "undefined": None, "e
 _LOOSE = re.compile(r'(\s*[A-Za-z_]\w*="[^"]*")+\s*$')
 _PART = re.compile(r'"(?:[^"\\]|\\.)*"|[^"\[\]{}();]+|.', re.DOTALL)
 _OPEN, _CLOSE = ("[", "{", "("), ("]", "}", ")")
+_BLANKS = " \t\n\r"
+#: What may stand first in ``Env``.  Source: HTCondor, src/condor_utils/env.cpp.
+_DELIMITERS = "!#$%&*+,-/:;<>?@^`|~\x1f"
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
 
 
@@ -201,7 +204,9 @@ def environment_of(ad: Ad) -> dict[str, str]:
 
     Source: HTCondor manual, submit command ``environment``: words separated by
     blanks, single quotes around a value, doubled for one of their own;
-    attribute ``Env`` has the older form, separated by semicolons.
+    attribute ``Env`` has the older form, separated by its own first character,
+    by what ``EnvDelim`` says, or by semicolons, and by line feeds.
+    Source: HTCondor, src/condor_utils/env.cpp, MergeFrom.
 
     Raises:
         RequestError: A word has no equals sign, or a quote is open; or it is
@@ -216,9 +221,19 @@ def environment_of(ad: Ad) -> dict[str, str]:
         raise RequestError([_bad_environment("it is an expression, which needs the extra [htcondor]")])
     if isinstance(text, str):
         return dict(_pairs(_words(text, "'")))
-    old = ad.get("Env")
+    unread = {"env", "envdelim"} & set(map(str.lower, ad.unread))
+    if unread:
+        raise RequestError([_bad_environment("it is an expression, which needs the extra [htcondor]")])
+    return dict(_pairs(_old_words(ad.text("Env"), ad.text("EnvDelim"))))
 
-    return dict(_pairs([word for word in old.split(";") if word])) if isinstance(old, str) else {}
+
+def _old_words(text: str, delimiter: str) -> list[str]:
+    between = delimiter[:1] or ";"
+    if text[:1] and text[0] in _DELIMITERS:
+        between, text = text[0], text[1:]
+    words = [word.lstrip(_BLANKS) for line in text.split("\n") for word in line.split(between)]
+
+    return [word for word in words if word]
 
 
 def _loose(written: str, ad: Ad) -> dict[str, str]:
@@ -243,7 +258,7 @@ def _words(text: str, quote: str) -> list[str]:
         elif char == quote:
             quoted = not quoted
             word = word or ""
-        elif char.isspace() and not quoted:
+        elif char in _BLANKS and not quoted:
             if word is not None:
                 words.append(word)
             word = None

@@ -12,26 +12,37 @@ Rules:
 3. Nothing here touches the machine but to read the two ads, to see whether an
    image is there, and to resolve the working directory's spellings.
 4. A wrapper has the job's environment: what a job may have set itself is
-   never a setting of the pilot, and one that tries is refused.
+   never a setting of the pilot, and one that tries is refused.  Nothing here
+   goes by a variable of the job's, whatever its value has become.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Optional
 
 from wlcg_isolate._values import is_below
 from wlcg_isolate.errors import IsolateError, PlanError, Problem, RequestError
-from wlcg_isolate.pilots.classads import Ad, environment_of, read_ad
+from wlcg_isolate.pilots.classads import Ad, environment_of, parse_ad, read_ad
 from wlcg_isolate.pilots.glidein_environment import CREDENTIALS, kept_names, passing, read_tokens
 from wlcg_isolate.pilots.glidein_images import choose_image
 from wlcg_isolate.pilots.glidein_runtime import find_runtime
 from wlcg_isolate.pilots.options import parse_bind
 from wlcg_isolate.pilots.places import Places, outside_places
+from wlcg_isolate.pilots.starters import PLACE, Starter
 from wlcg_isolate.request import Bind, Identity, Payload, Request
 
-__all__ = ["binds_of", "check_settings", "kept_names", "negotiate", "read_tokens", "request_for"]
+__all__ = [
+    "ads_of",
+    "binds_of",
+    "check_settings",
+    "kept_names",
+    "negotiate",
+    "own_environ",
+    "read_tokens",
+    "request_for",
+]
 
 #: Frontend (rows) against factory (columns).
 #: Source: glideinWMS, doc/factory/configuration.html, Singularity; web_base/singularity_setup.sh.
@@ -66,22 +77,73 @@ _SETTINGS = (
 )
 
 
-def check_settings(environ: Mapping[str, str]) -> dict[str, str]:
+#: Where programs are looked for when the job has set PATH.
+_PATH = "/usr/local/bin:/usr/bin:/bin"
+
+#: Words for the runtime; a site's stand in its file, where no job can write.
+_RUNTIME = ("APPTAINER", "SINGULARITY")
+
+
+def ads_of(environ: Mapping[str, str], starter: Optional[Starter] = None, *, proven: bool = False) -> tuple[Ad, Ad]:
+    """
+    Read the job's and the machine's ad.
+
+    Args:
+        environ: ``_CONDOR_JOB_AD`` and ``_CONDOR_MACHINE_AD`` name the files
+            of those that the hook did not keep.
+
+        starter: Where a hook may have kept them.
+
+        proven: Whether they must have been.
+
+    Raises:
+        RequestError: An ad cannot be read.
+        PlanError: The hook did not keep one.
+    """
+    texts = {name: _kept(starter, name) for name in ("job.ad", "machine.ad")}
+    missing = [name for name, text in texts.items() if text is None]
+    if proven and missing:
+        raise PlanError(
+            [
+                Problem(
+                    kind="job-unproven",
+                    message=f"no hook kept {name}, and the one in the scratch directory may be the job's own",
+                    origin="--require-hook",
+                    advice="configure the hook wlcg-isolate job-hook --before-transfer",
+                )
+                for name in missing
+            ]
+        )
+    job, machine = (
+        _ad(environ.get(variable)) if text is None else parse_ad(text)
+        for text, variable in zip(texts.values(), ("_CONDOR_JOB_AD", "_CONDOR_MACHINE_AD"))
+    )
+
+    return job, machine
+
+
+def _kept(starter: Optional[Starter], name: str) -> Optional[str]:
+    try:
+        return starter.kept(name) if starter is not None else None
+    except OSError as e:
+        message = f"{name}, which the hook kept, cannot be read: {e.strerror or e}"
+        raise RequestError(
+            [Problem(kind="request-invalid", message=message, origin=name, advice="look at /var/tmp of this node")]
+        ) from e
+
+
+def check_settings(job: Ad) -> dict[str, str]:
     """
     Refuse a job that would set for itself what is the pilot's or the site's
-    to set; to be called before anything else looks at *environ*.
+    to set.
 
     Returns:
         The variables that the job sets.
 
     Raises:
-        RequestError: With every such variable of the job's ad; or the ad
-            cannot be read.
+        RequestError: With every such variable of the job's ad; or its
+            environment cannot be read.
     """
-    return _refuse_settings(_ad(environ.get("_CONDOR_JOB_AD")))
-
-
-def _refuse_settings(job: Ad) -> dict[str, str]:
     asked = environment_of(job)
     steering = [name for name in asked if name.startswith(_SETTINGS)]
     if steering:
@@ -98,6 +160,26 @@ def _refuse_settings(job: Ad) -> dict[str, str]:
         )
 
     return asked
+
+
+def own_environ(environ: Mapping[str, str], asked: Iterable[str]) -> dict[str, str]:
+    """
+    Give what the library may go by: a wrapper's environment without the
+    job's variables and the runtime's.
+
+    By name: HTCondor changes values on their way (``#CoNdOrScRaTcHdIr#``).
+
+    Args:
+        environ: The wrapper's environment.
+
+        asked: Names that the job sets.
+    """
+    jobs = frozenset(asked)
+    own = {name: value for name, value in environ.items() if name not in jobs and not name.startswith(_RUNTIME)}
+    if "PATH" in jobs:
+        own["PATH"] = _PATH
+
+    return own
 
 
 def negotiate(vo: str, site: str) -> str:
@@ -177,6 +259,8 @@ def request_for(
         workdir: The scratch directory; the current one when not given.
 
         ads: The job's and the machine's ad, instead of those in files.
+            HTCondor writes these before the job's own files arrive, which
+            may replace them: see `ads_of`.
 
     Where the pilot has no images of its own, the names of policy hold: of the
     first operating system that the job takes, or ``default``.
@@ -185,8 +269,8 @@ def request_for(
         RequestError: With every problem of all settings.
         PlanError: There is no image.
     """
-    job, machine = ads or (_ad(environ.get("_CONDOR_JOB_AD")), _ad(environ.get("_CONDOR_MACHINE_AD")))
-    _refuse_settings(job)
+    job, machine = ads or ads_of(environ)
+    check_settings(job)
     status = machine.text("GWMS_SINGULARITY_STATUS") or environ.get("GWMS_SINGULARITY_STATUS", "")
     if status in ("FAIL", "NEVER", "DISABLE"):
         raise PlanError([_problem(f"is {status}, and nothing runs without isolation", "GWMS_SINGULARITY_STATUS")])
@@ -198,13 +282,16 @@ def request_for(
 
     return Request(
         payload=Payload(command=tuple(places.rewrite(word) for word in command)),
-        image=choose_image(job, machine, environ),
+        image=choose_image(job, machine, environ, here),
         runtime=find_runtime(environ),
         workdir=here,
         binds=tuple(binds_of(job, environ)),
         env=env,
         identity=_identity(job, machine),
-        settings={"gpu.use": ("nvidia",)} if _has_gpu(job, machine, environ) else {},
+        settings={
+            "bind.forbidden_sources": (PLACE.format(uid=os.geteuid()),),
+            **({"gpu.use": ("nvidia",)} if _has_gpu(job, machine, environ) else {}),
+        },
     )
 
 

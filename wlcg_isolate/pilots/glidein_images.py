@@ -134,17 +134,29 @@ def _fault(image: str, wanted: Sequence[str], exists: Callable[[str], bool]) -> 
     return None if "remote" in wanted or exists(image) else "missing"
 
 
-def choose_image(job: Ad, machine: Ad, environ: Mapping[str, str]) -> str:
+def choose_image(job: Ad, machine: Ad, environ: Mapping[str, str], workdir: Optional[str] = None) -> str:
     """
     Choose the image of a job: its own, or the pilot's for its platform.
 
     A job's own image is held to the restrictions as well; upstream lets it
     pass.
 
+    Args:
+        job: The job's ad.
+
+        machine: The machine's ad.
+
+        environ: The pilot's settings.
+
+        workdir: The scratch directory, where HTCondor puts an image that a
+            job transfers (``container_image = my.sif``).
+
     Raises:
         PlanError: There is none.
     """
     own = _as_path(job.text("ContainerImage") or job.text("SingularityImage"))
+    if workdir and own and ":" not in own and os.path.lexists(f"{workdir}/{os.path.basename(own)}"):
+        own = own if own.startswith("/") else f"{workdir}/{os.path.basename(own)}"
     restrictions = machine.text("SINGULARITY_IMAGE_RESTRICTIONS") or environ.get("SINGULARITY_IMAGE_RESTRICTIONS", "")
     text = machine.text("SINGULARITY_IMAGES_DICT") or environ.get("SINGULARITY_IMAGES_DICT", "")
     if own:

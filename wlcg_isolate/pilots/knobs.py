@@ -9,15 +9,19 @@ Rules:
    isolated as the library would.
 
 Source: HTCondor manual, configuration macros, Singularity; OSG's
-ospool-pilot/main/pilot/additional-htcondor-config.
+ospool-pilot/main/pilot/additional-htcondor-config; src/condor_starter.V6.1,
+singularity.cpp, of HTCondor 23.9.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 
+from wlcg_isolate._deadline import within
 from wlcg_isolate.errors import PlanError, Problem
+from wlcg_isolate.pilots.places import SECONDS
 from wlcg_isolate.plan import Plan
 
 __all__ = ["knobs"]
@@ -59,6 +63,9 @@ def _lines(plan: Plan) -> Iterator[str]:
     yield f"SINGULARITY = {plan.runtime.path}"
     yield "SINGULARITY_JOB = true"
     yield f"SINGULARITY_IMAGE_EXPR = {_text(plan.image.resolved_path)}"
+    if not _has_test(plan):
+        # Where it fails, HTCondor 23.9 sends the job around for ever.
+        yield "SINGULARITY_RUN_TEST_BEFORE_JOB = false"
     yield f"SINGULARITY_TARGET_DIR = {plan.home}"
     binds = [bind for bind in plan.mounts if bind.origin != "library"]
     odd = [bind for bind in binds if set(bind.source + bind.target) & set(",:\\ ")]
@@ -80,6 +87,16 @@ def _lines(plan: Plan) -> Iterator[str]:
     yield from (f"#   the payload's own copy of {name}" for name in copied)
     if plan.timeout is not None:
         yield f"#   the time limit of {plan.timeout:g} s: use allowed_execute_duration of the job"
+
+
+def _has_test(plan: Plan) -> bool:
+    """
+    Tell whether the image has what ``apptainer test`` runs, which HTCondor
+    tries before each job: trees that Apptainer did not make lack it.
+    """
+    path = f"{plan.image.resolved_path}/.singularity.d/actions/test"
+
+    return plan.image.form != "tree" or within(SECONDS, lambda: os.path.lexists(path)) is not False
 
 
 def _text(value: str) -> str:

@@ -14,7 +14,7 @@ import contextlib
 import datetime
 import os
 import stat
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 from wlcg_isolate.errors import Problem, TraceError
 
@@ -29,16 +29,28 @@ def open_directory(directory: str) -> int:
         TraceError: That is not possible, or another user could exchange what
             is in it.
     """
-    fd: Optional[int] = None
     try:
-        make_directory(os.path.abspath(directory))
-        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        return open_own_directory(directory)
+    except OSError as e:
+        raise unwritable(directory, e.strerror or str(e)) from e
+
+
+def open_own_directory(directory: str) -> int:
+    """
+    Make a directory, if it is not there, and open it.
+
+    Raises:
+        OSError: That is not possible, or another user could exchange what is
+            in it.
+    """
+    make_directory(os.path.abspath(directory))
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
         _refuse_foreign(directory)
         _refuse_open(fd)
-    except OSError as e:
-        if fd is not None:
-            os.close(fd)
-        raise unwritable(directory, e.strerror or str(e)) from e
+    except OSError:
+        os.close(fd)
+        raise
 
     return fd
 

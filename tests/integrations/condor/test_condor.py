@@ -20,24 +20,21 @@ ROOT = Path(__file__).resolve().parents[3]
 HOME = "/var/lib/condor"
 JOBS = 50
 
-OUT_OF_SCOPE = {
-    ("htcondor", "condor_ssh_to_job through the wrapper"): (
-        "HTCondor hands its sshd to the wrapper, which would start it in the job's image; HTCondor serves it where it "
-        "starts the container itself (plan --format htcondor), which was not tried here"
-    ),
-}
-
 #: Where the example has the command line.
 INSTALLED = "/opt/wlcg_isolate/bin"
 
 #: Source: HTCondor, src/condor_utils/condor_holdcodes.h.
 HOOK_PREPARE_JOB_FAILURE = 19
 
+#: Which of them: sysexits(3), EX_NOINPUT.
+NO_INPUT = 66
+
 CONFIG = """
 RELEASE_DIR = /usr
 LOCAL_DIR = /var/lib/condor
 LIBEXEC = /usr/libexec/condor
-LIB = /usr/lib/condor
+LIB = /usr/lib
+SSH_TO_JOB_SSHD_CONFIG_TEMPLATE = /usr/lib/condor/condor_ssh_to_job_sshd_config_template
 LOG = $(LOCAL_DIR)/log
 SPOOL = $(LOCAL_DIR)/spool
 EXECUTE = $(LOCAL_DIR)/execute
@@ -68,8 +65,13 @@ MEMORY = 4096
 RunBenchmarks = False
 START = True
 USE_PROCD = False
+"""
+
+#: Where the job wrapper isolates.
+WRAPPED = """
 USER_JOB_WRAPPER = /var/lib/condor/wrapper
-STARTER_DEFAULT_JOB_HOOK_KEYWORD = ISOLATE
+STARTER_JOB_HOOK_KEYWORD = ISOLATE
+ISOLATE_HOOK_PREPARE_JOB_BEFORE_TRANSFER = /var/lib/condor/hook-before-transfer
 ISOLATE_HOOK_PREPARE_JOB = /var/lib/condor/hook
 STARTD_ATTRS = $(STARTD_ATTRS) SINGULARITY_IMAGES_DICT
 SINGULARITY_IMAGES_DICT = "rhel9:{images}/debian11"
@@ -80,15 +82,15 @@ WRAPPER = """#!/bin/sh
 PATH={bin}:{runtime}:/usr/bin:/bin
 XDG_CACHE_HOME=/var/lib/condor/cache XDG_STATE_HOME=/var/lib/condor/trace
 export PATH XDG_CACHE_HOME XDG_STATE_HOME
-exec /var/lib/condor/job-wrapper "$@"
+exec /var/lib/condor/user-job-wrapper "$@"
 """
 
-#: The same for the prepare hook.
+#: The same for the hooks.
 HOOK = """#!/bin/sh
 PATH={bin}:{runtime}:/usr/bin:/bin
 XDG_CACHE_HOME=/var/lib/condor/cache
 export PATH XDG_CACHE_HOME
-exec wlcg-isolate job-hook
+exec /var/lib/condor/{example}
 """
 
 
@@ -102,22 +104,31 @@ while read -r f; do sh $f >$f.out 2>$f.err </dev/null; echo $? >$f.status; echo;
 class Pool:
     """A pool on this machine alone, that ends with the tests."""
 
-    def __init__(self, place, runtime, images):
+    def __init__(self, place, runtime, images, config=WRAPPED):
         self.place, self.images = place, images
         for name in ("log", "spool", "execute", "lock", "run", "trace", "cache", "jobs"):
             (place / name).mkdir()
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        (place / "condor_config").write_text(CONFIG.replace("{port}", str(port)).replace("{images}", images))
+        (place / "condor_config").write_text((CONFIG + config).replace("{port}", str(port)).replace("{images}", images))
         bin_ = Path(sys.prefix) / "bin"
-        self._put("wrapper", WRAPPER.format(bin=shlex.quote(str(bin_)), runtime=shlex.quote(str(Path(runtime).parent))))
-        self._put(
-            "job-wrapper",
-            (ROOT / "examples/htcondor/user-job-wrapper").read_text().replace(INSTALLED, shlex.quote(str(bin_))),
-        )
-        self._put("hook", HOOK.format(bin=shlex.quote(str(bin_)), runtime=shlex.quote(str(Path(runtime).parent))))
-        binds = [sys.prefix, sys.base_prefix, str(Path(runtime).resolve().parents[3]), images]
+        at = {"bin": shlex.quote(str(bin_)), "runtime": shlex.quote(str(Path(runtime).parent))}
+        self._put("wrapper", WRAPPER.format(**at))
+        self._put("hook", HOOK.format(example="job-hook", **at))
+        self._put("hook-before-transfer", HOOK.format(example="job-hook-before-transfer", **at))
+        for name in ("user-job-wrapper", "job-hook", "job-hook-before-transfer"):
+            text = (ROOT / "examples/htcondor" / name).read_text()
+            self._put(name, text.replace(INSTALLED, shlex.quote(str(bin_))))
+        # In a namespace of one user, sshd cannot give a terminal to the group tty.
+        (place / "group").write_text("root:x:0:\n")
+        binds = [
+            sys.prefix,
+            sys.base_prefix,
+            str(Path(runtime).resolve().parents[3]),
+            images,
+            f"{place}/group:/etc/group",
+        ]
         # The daemons refuse what root in a user namespace cannot do: change users.
         self._argv = ["unshare", "--user", "--map-user=65534", "--map-group=65534"] if os.geteuid() == 0 else []
         self._argv += [runtime, "-q", "exec", "--userns", "--contain", "--cleanenv", "--no-home", "--pid", "--pwd", "/"]
@@ -200,17 +211,20 @@ class Pool:
         self._process.communicate()
 
 
-@pytest.fixture(scope="module")
-def pool(tmp_path_factory):
-    """The pool."""
-    pool = Pool(
-        tmp_path_factory.mktemp("pool"), os.environ["WLCG_ISOLATE_TEST_RUNTIME"], os.environ["WLCG_ISOLATE_TEST_IMAGES"]
-    )
+def serving(place, config=WRAPPED):
+    """Run a pool until its tests are over."""
+    pool = Pool(place, os.environ["WLCG_ISOLATE_TEST_RUNTIME"], os.environ["WLCG_ISOLATE_TEST_IMAGES"], config)
     try:
         pool.wait(lambda: "slot1" in pool.call("condor_status -af Name || :"))
         yield pool
     finally:
         pool.stop()
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory):
+    """The pool."""
+    yield from serving(tmp_path_factory.mktemp("pool"))
 
 
 @pytest.mark.serves("htcondor", "USER_JOB_WRAPPER; scratch directory and ads under their new paths; GlobalJobId")
@@ -228,7 +242,7 @@ def test_fifty_jobs(pool):
     outs = {p.read_text() for p in (pool.place / "jobs").glob("many.*.out")}
     recorded = {r.get("wlcg.batch.global_job_id") for r in pool.records() if r["event.action"] == "payload.start"}
 
-    assert {5} == {ad["ExitCode"] for ad in ends}
+    assert {5} == {ad["ExitCode"] for ad in ends}, (pool.place / "jobs/many.0.err").read_text()
     assert {"/srv\n"} == outs
     assert ids == recorded
 
@@ -269,22 +283,130 @@ def test_held_job(pool):
     assert "image-unknown" in ad["HoldReason"]
 
 
-@pytest.mark.differs(
-    "htcondor",
-    "a job whose image is missing",
-    "goes back to the queue: another node may have it",
-)
+@pytest.mark.serves("htcondor", "a job whose image is missing is held, with code and reason (prepare hook)")
 def test_image_is_missing(pool):
-    """A job whose image this node lacks goes back to the queue with the reason, and never ran."""
+    """A job whose image is missing is held before it begins, and says which it is."""
     cluster = pool.submit(
         "missing", "executable=/bin/true", "transfer_executable=false", '+SingularityImage="/nosuch/image"'
     )
-    pool.wait(lambda: "image-missing" in json.dumps(described(pool, cluster)))
+    pool.wait(lambda: [5] == [ad["JobStatus"] for ad in described(pool, cluster)])
     (ad,) = described(pool, cluster)
-    pool.call(f"condor_rm {cluster}")
 
-    assert ad["JobStatus"] in (1, 2)
-    assert "HoldReason" not in ad
+    assert (HOOK_PREPARE_JOB_FAILURE, NO_INPUT) == (ad["HoldReasonCode"], ad["HoldReasonSubCode"])
+    assert "image-missing" in ad["HoldReason"]
+    assert "/nosuch/image" in ad["HoldReason"]
+
+
+@pytest.mark.differs("htcondor", "ads that a job's own files replace", "the ads that the hook was given count")
+def test_job_forges_its_ads(pool):
+    """Ads that a job transfers change neither its image, nor what is on record, nor what it may bind."""
+    forged = pool.place / "forged"
+    forged.mkdir()
+    ad = f'GlobalJobId = "forged"\nSingularityImage = "{pool.images}/debian11"\n'
+    (forged / ".job.ad").write_text(ad)
+    (forged / ".machine.ad").write_text('Name = "forged"\n')
+    cluster = pool.submit(
+        "forge",
+        "executable=/bin/sh",
+        "transfer_executable=false",
+        """arguments="-c 'cat .job.ad; test -e /bound || test -e /etc/debian_version || echo tiny' " """,
+        f"transfer_input_files={HOME}/forged/.job.ad,{HOME}/forged/.machine.ad",
+        'environment="APPTAINER_BIND=/etc:/bound"',
+        f'+SingularityImage="{pool.images}/tiny"',
+    )
+    pool.wait(lambda: pool.history(cluster))
+
+    # The forgery is where HTCondor lets it be.
+    assert f"{ad}tiny\n" == (pool.place / "jobs/forge.0.out").read_text()
+    assert "forged" not in [r.get("wlcg.job.id") for r in pool.records()]
+    assert "forged" not in [r.get("wlcg.batch.global_job_id") for r in pool.records()]
+
+
+@pytest.mark.serves("htcondor", "container_image: a file that the job transfers")
+def test_image_of_the_job(pool):
+    """A job brings its image as a file."""
+    cluster = pool.submit(
+        "own_image",
+        "executable=/bin/cat",
+        "transfer_executable=false",
+        "arguments=/etc/os-release",
+        f"transfer_input_files={pool.images}/tiny.sif",
+        '+SingularityImage="tiny.sif"',
+    )
+    pool.wait(lambda: pool.history(cluster))
+
+    assert [0] == [ad["ExitCode"] for ad in pool.history(cluster)]
+
+
+#: It writes over all that HTCondor leaves for the server of a session.
+HOSTILE = """#!/bin/sh
+echo mine >of_job
+while test ! -e over; do
+    for d in .condor_ssh_to_job_*; do
+        test -e $d/sshd_config || continue
+        echo "ForceCommand /bin/touch /var/lib/condor/escaped" >$d/sshd_config
+        echo "/bin/touch /var/lib/condor/escaped" >$d/env.sh
+        sed -i 's#command="[^"]*"#command="/bin/touch /var/lib/condor/escaped"#' $d/authorized_keys
+    done
+    sleep 0.01
+done
+rm -f over of_job
+"""
+
+
+class Shown:
+    """A job that waits for sessions to look at it, and would have them do its work on the node."""
+
+    def __init__(self, pool):
+        self.pool = pool
+        (pool.place / "shown.sh").write_text(HOSTILE)
+        self.cluster = pool.submit(
+            "shown",
+            f"executable={HOME}/shown.sh",
+            """environment="COLOUR='dark green' LD_PRELOAD=/srv/libgetpwnam.so _CONDOR_SHELL=/srv/evil" """,
+            f'+SingularityImage="{pool.images}/tiny"',
+        )
+        pool.wait(lambda: list((pool.place / "execute").glob("dir_*/of_job")))
+        (self.scratch,) = [p.parent for p in (pool.place / "execute").glob("dir_*/of_job")]
+
+    def session(self, command, options=""):
+        """Run a command in the job."""
+        return self.pool.call(f"condor_ssh_to_job -auto-retry {options} {self.cluster}.0 {command}")
+
+
+@pytest.fixture(scope="module")
+def shown(pool):
+    """The job."""
+    shown = Shown(pool)
+    yield shown
+    shown.session("touch over")
+    pool.wait(lambda: pool.history(shown.cluster))
+    assert not (pool.place / "escaped").exists()
+
+
+@pytest.mark.serves("htcondor", "condor_ssh_to_job: a container like the job's")
+def test_session(pool, shown):
+    """A user looks at the job's files, in its image, with its variables; it is on record."""
+    said = shown.session("'cat of_job; pwd; echo $COLOUR; test -e /etc/condor || echo isolated'")
+    starts = [r for r in pool.records() if r["event.action"] == "payload.start"]
+
+    assert "mine\n/srv\ndark green\nisolated\n" == said
+    assert 2 == len([r for r in starts if r.get("wlcg.batch.job_id", "").split(".")[0] == shown.cluster])
+
+
+def test_session_ends_with_its_status(shown):
+    """What a user runs there ends as it does."""
+    assert "7\n" == shown.session("'exit 7' || echo $?")
+
+
+def test_terminal_of_a_session(pool, shown):
+    """A user without a command gets a shell on a terminal."""
+    words = ["condor_ssh_to_job", "-auto-retry", f"{shown.cluster}.0"]
+    typed = "sleep 3; echo 'test -t 0 && echo on $((40 + 2)) $TERM'; echo exit; sleep 1"
+    with_terminal = f"import pty, sys; sys.exit(pty.spawn({words}))"
+    said = pool.call(f"({typed}) | TERM=vt100 {shlex.quote(sys.executable)} -c {shlex.quote(with_terminal)}")
+
+    assert "on 42 vt100" in said
 
 
 @pytest.mark.serves("htcondor", "REQUIRED_OS with the slot's images")
@@ -332,3 +454,46 @@ def test_job_sets_policy(pool):
     pool.wait(lambda: [5] == [ad["JobStatus"] for ad in described(pool, cluster)])
 
     assert "variable-forbidden" in described(pool, cluster)[0]["HoldReason"]
+
+
+@pytest.mark.serves("htcondor", "condor_submit -interactive")
+def test_interactive_job(pool):
+    """What keeps the place of an interactive job ends when its user comes."""
+    (pool.place / "interactive.sub").write_text(
+        f'+SingularityImage = "{pool.images}/tiny"\nlog = {HOME}/jobs/interactive.log\nrequest_memory = 10\n'
+        "should_transfer_files = YES\nqueue\n"
+    )
+    words = ["condor_submit", "-interactive", f"{HOME}/interactive.sub"]
+    typed = "sleep 12; echo 'pwd; echo on $((40 + 2))'; echo exit; sleep 1"
+    with_terminal = f"import pty, sys; sys.exit(pty.spawn({words}))"
+    said = pool.call(f"({typed}) | TERM=vt100 {shlex.quote(sys.executable)} -c {shlex.quote(with_terminal)}")
+
+    assert "on 42" in said, pool.call("condor_history -l -limit 1 -constraint InteractiveJob")
+    pool.wait(lambda: "" == pool.call("condor_q -af ClusterId -constraint InteractiveJob"), 30)
+
+
+@pytest.fixture
+def pool_of_knobs(tmp_path):
+    """A pool that starts containers itself, as a plan says."""
+    images, runtime = os.environ["WLCG_ISOLATE_TEST_IMAGES"], os.environ["WLCG_ISOLATE_TEST_RUNTIME"]
+    program = [f"{sys.prefix}/bin/wlcg-isolate", "plan", "--format", "htcondor", "--runtime", runtime]
+    shown = tmp_path / "shown"
+    shown.mkdir()
+    (shown / "data").write_text("bound\n")
+    asked = ["--image", f"{images}/debian11", "--bind", f"{shown}:/mnt:ro", "--env", "COLOUR=dark green"]
+    knobs = subprocess.run(
+        [*program, *asked, "--", "true"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
+    ).stdout
+    yield from serving(tmp_path, knobs.replace(f"{shown}:", f"{HOME}/shown:"))
+
+
+@pytest.mark.serves("htcondor", "plan --format htcondor: knobs that a pool takes")
+def test_knobs(pool_of_knobs):
+    """HTCondor itself starts the container that the plan describes."""
+    pool = pool_of_knobs
+    said = "echo $COLOUR; pwd; cat /mnt/data; grep -c =bullseye /etc/os-release"
+    (pool.place / "job.sh").write_text(f"#!/bin/sh\n{said}\n")
+    cluster = pool.submit("knobs", f"executable={HOME}/job.sh")
+    pool.wait(lambda: pool.history(cluster))
+
+    assert "dark green\n/srv\nbound\n1\n" == (pool.place / "jobs/knobs.0.out").read_text()

@@ -130,6 +130,29 @@ def test_other_forms_of_environment():
     assert {} == environment_of(parse_ad("A = 1"))
 
 
+OLD = {
+    'Env = "A=1|B=2"\nEnvDelim = "|"': {"A": "1", "B": "2"},
+    'Env = "|A=1;2|B=2"': {"A": "1;2", "B": "2"},
+    'Env = "A=1\\nB=2; C=3"': {"A": "1", "B": "2", "C": "3"},
+    'Env = ";A=1"\nEnvDelim = "|"': {"A": "1"},
+    'Env = "A=1"\nEnvironment = "B=2"': {"B": "2"},
+    'Env = "A=1"\nEnvironment = 7': {"A": "1"},
+}
+
+
+@pytest.mark.parametrize("text", OLD)
+def test_older_form(text):
+    """No variable hides from us behind another delimiter, as HTCondor reads them."""
+    assert OLD[text] == environment_of(parse_ad(text))
+
+
+@pytest.mark.parametrize("text", ['Env = strcat("A=1")', 'Env = "A=1"\nEnvDelim = strcat("|")'])
+def test_older_form_that_is_an_expression(without_library, text):
+    """What cannot be evaluated is refused, not taken for nothing."""
+    with pytest.raises(RequestError, match="expression"):
+        environment_of(parse_ad(text))
+
+
 def test_environment_that_names_an_attribute(without_library):
     """For HTCondor the word is the attribute's value, which could set anything."""
     with pytest.raises(RequestError, match="names an attribute"):

@@ -16,6 +16,7 @@ from wlcg_isolate.pilots import glidein, glidein_environment, glidein_images, pl
 from wlcg_isolate.pilots.classads import parse_ad
 from wlcg_isolate.pilots.glidein_runtime import find_runtime
 from wlcg_isolate.pilots.places import Places, outside_places, resolve_cvmfs
+from wlcg_isolate.pilots.starters import Starter
 
 OUT_OF_SCOPE = {
     ("glideinwms", "dict_set_val, dict_items_iterator, dict_keys_iterator"): "helpers of shell code; dictionaries here",
@@ -562,11 +563,60 @@ def test_clear_list(job, tmp_path):
 def test_job_sets_no_settings(job, tmp_path, name):
     """A job cannot name its own policy, binds or images."""
     environ = job(f'SingularityImage = "/x"\nEnvironment = "{name}=/ FOO=1"')
-    for call in (glidein.check_settings, lambda e: glidein.request_for(["x"], e, workdir=str(tmp_path))):
+    calls = (
+        lambda e: glidein.check_settings(glidein.ads_of(e)[0]),
+        lambda e: glidein.request_for(["x"], e, workdir=str(tmp_path)),
+    )
+    for call in calls:
         with pytest.raises(RequestError) as caught:
             call(environ)
 
         assert [("variable-forbidden", True)] == [(p.kind, name in p.message) for p in caught.value.problems]
+
+
+@pytest.mark.differs("glideinwms", "APPTAINER_BIND and the like in the job's Environment", "not obeyed")
+def test_own_environment():
+    """The library goes by nothing that the job set, by name; nor by words for the runtime, whoever said them."""
+    environ = {"PATH": "/srv", "HOME": "/srv", "XDG_STATE_HOME": "/srv/x", "APPTAINER_BIND": "/:/x", "A": "changed"}
+    environ.update(SINGULARITYENV_X="1", SITE="here", SLURM_JOB_ID="7")
+
+    assert {"SITE": "here", "PATH": "/usr/local/bin:/usr/bin:/bin"} == glidein.own_environ(
+        environ, ["PATH", "HOME", "XDG_STATE_HOME", "A", "SLURM_JOB_ID"]
+    )
+    assert "/srv" == glidein.own_environ(environ, [])["PATH"]
+
+
+@pytest.mark.serves("htcondor", "container_image: a path in the scratch directory")
+def test_image_in_the_scratch_directory(tmp_path):
+    """A file that the job transferred is its image; a name that is none there stays a name."""
+    (tmp_path / "my.sif").touch()
+    for text, expected in {"my.sif": f"{tmp_path}/my.sif", "dir/my.sif": f"{tmp_path}/my.sif", "el9": "el9"}.items():
+        job = parse_ad(f'ContainerImage = "{text}"')
+        assert expected == glidein_images.choose_image(job, parse_ad(""), {}, str(tmp_path))
+    with pytest.raises(PlanError, match="restrictions"):
+        glidein_images.choose_image(
+            parse_ad('ContainerImage = "my.sif"'),
+            parse_ad('SINGULARITY_IMAGE_RESTRICTIONS = "cvmfs"'),
+            {},
+            str(tmp_path),
+        )
+
+
+def test_ads_that_a_hook_kept(job, tmp_path):
+    """They count before those in the scratch directory; where they must be kept, nothing else counts."""
+    environ = job('GlobalJobId = "forged"', 'Name = "forged"')
+    starter = Starter(path=str(tmp_path / "starter"))
+    with pytest.raises(PlanError) as caught:
+        glidein.ads_of(environ, starter, proven=True)
+    assert ["job-unproven", "job-unproven"] == [problem.kind for problem in caught.value.problems]
+    starter.keep("job.ad", 'GlobalJobId = "true"')
+    ads = glidein.ads_of(environ, starter)
+    assert ["true", "forged"] == [ads[0].text("GlobalJobId"), ads[1].text("Name")]
+    with pytest.raises(PlanError, match=r"machine\.ad"):
+        glidein.ads_of(environ, starter, proven=True)
+    starter.keep("machine.ad", 'Name = "slot"')
+
+    assert "slot" == glidein.ads_of(environ, starter, proven=True)[1].text("Name")
 
 
 @pytest.mark.serves("glideinwms", "the user's proxy and tokens, which HTCondor leaves in the scratch directory")
