@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 
 import pytest
@@ -170,6 +171,15 @@ def test_payload_cannot_move_its_records(slot, images, tmp_path):
     assert not (tmp_path / "mine").exists()
 
 
+def test_refused_job_cannot_move_its_records(slot, images, tmp_path):
+    """That a job was refused is on record where all else is."""
+    job = f'Environment = "WLCG_ISOLATE_SITE=/x XDG_STATE_HOME={tmp_path}/mine"'
+    slot.run("true", machine=images, job=job, WLCG_ISOLATE_SITE="/x", XDG_STATE_HOME=f"{tmp_path}/mine")
+
+    assert ["payload.refused"] == [record["event.action"] for record in slot.records()]
+    assert not (tmp_path / "mine").exists()
+
+
 def test_ads_that_no_hook_kept(slot, images):
     """Where the hook must have kept a job's ads, a job without is the node's failure."""
     status, printed = slot.run("--require-hook", "--", "echo", "ran", machine=images)
@@ -205,6 +215,57 @@ def test_payload_cannot_bring_its_runtime(slot, images):
 
     assert (0, "ran\n") == (named, printed)
     assert not (slot.scratch / "ran-outside").exists()
+
+
+class Hooked:
+    """A starter: the parent of the hooks and the wrapper of one job."""
+
+    def __init__(self, slot):
+        self.slot = slot
+
+    def run(self, script, job="", **environ):
+        """Run a script, in which PROGRAM is the command line; give what it printed."""
+        (self.slot.scratch / "ad").write_text(f'GlobalJobId = "true#1"\n{job}\n')
+        (self.slot.scratch / ".machine.ad").write_text('Name = "slot1@wn"\n')
+        done = subprocess.run(
+            ["sh", "-c", f"{script}; exit $?"], cwd=self.slot.scratch, capture_output=True, text=True, timeout=60,
+            env={**self.slot.environ, **environ, "PROGRAM": shlex.join(self.slot.program)}, check=False,
+        )  # fmt: skip
+        self.stderr = done.stderr
+
+        return done.stdout
+
+
+@pytest.fixture
+def hooked(slot):
+    """The starter of the slot."""
+    return Hooked(slot)
+
+
+def test_hooks_and_wrapper_of_one_job(hooked, slot, image):
+    """What the hook was given counts: not the ads that came with the job's files."""
+    script = (
+        "$PROGRAM job-hook --before-transfer <ad; $PROGRAM job-hook <ad;"
+        "echo 'GlobalJobId = \"forged\"' | tee .job.ad >.machine.ad;"
+        "$PROGRAM job-wrapper --require-hook -- echo ran"
+    )
+    said = hooked.run(script, job=f'SingularityImage = "{image("tiny")}"')
+
+    assert "HookStatusCode = 0\nHookStatusCode = 0\nran\n" == said, hooked.stderr
+    assert {"true#1"} == {record.get("wlcg.job.id") for record in slot.records()}
+    assert {"true#1"} == {record.get("wlcg.batch.global_job_id") for record in slot.records()}
+
+
+@pytest.mark.serves("htcondor", "prepare hook: hold, or back to the queue")
+def test_hook_judges(hooked, image):
+    """A missing image holds, unless the pool wants it tried elsewhere; what the node lacks goes back."""
+    missing = 'SingularityImage = "/nosuch/image"'
+    good = f'SingularityImage = "{image("tiny")}"'
+
+    assert hooked.run("$PROGRAM job-hook <ad", job=missing).startswith("HookStatusCode = 66\nHookStatusMessage =")
+    assert hooked.run("$PROGRAM job-hook --missing-image requeue <ad", job=missing).startswith("HookStatusCode = 307")
+    assert hooked.run("$PROGRAM job-hook <ad", job=good, PATH="/usr/bin:/bin").startswith("HookStatusCode = 300")
+    assert "HookStatusCode = 0\n" == hooked.run("$PROGRAM job-hook --before-transfer <ad", job=missing)
 
 
 @pytest.mark.serves("osg", "missing image: no job")

@@ -77,19 +77,29 @@ def _keep(starter: Starter, job: str) -> Hook:
             with open(machine, encoding="utf-8", errors="surrogateescape") as file:
                 starter.keep("machine.ad", file.read())
     except OSError as e:
-        return Hook(LOCAL_PERMANENT, f"job-unproven: the ads cannot be kept in {starter.path}: {e.strerror or e}", 100)
+        return _unkept(starter, e)
 
     return Hook(0, "", 0)
 
 
 def _judge(starter: Starter, job: str, missing_image: str) -> Hook:
     try:
+        # The hook before the transfer may not be configured: the job's own ad is true here, too.
+        starter.keep("job.ad", job)
         _, machine = glidein.ads_of(os.environ, starter)
         ads = (parse_ad(job), machine)
         # What the job's command is does not matter for what it runs in.
         make_plan(glidein.request_for(("true",), os.environ, ads=ads), load_policy())
+    except OSError as e:
+        return _unkept(starter, e)
     except IsolateError as e:
         refusal = of_refusal(e)
         return mappings.htcondor_hook(refusal) if missing_image == "hold" else mappings.osg_hook(refusal)
 
     return Hook(0, "", 0)
+
+
+def _unkept(starter: Starter, error: OSError) -> Hook:
+    reason = f"job-unproven: the ads cannot be kept in {starter.path}: {error.strerror or error}"
+
+    return Hook(LOCAL_PERMANENT, reason, 100)

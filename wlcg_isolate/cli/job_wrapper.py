@@ -26,7 +26,7 @@ from wlcg_isolate.host.procfs import start_ticks
 from wlcg_isolate.outcome import Outcome
 from wlcg_isolate.pilots import glidein, sessions
 from wlcg_isolate.pilots._again import command_line
-from wlcg_isolate.pilots.classads import Ad
+from wlcg_isolate.pilots.classads import Ad, environment_of
 from wlcg_isolate.pilots.starters import Starter, parent
 from wlcg_isolate.policy import Policy, load_policy
 from wlcg_isolate.request import Request
@@ -94,11 +94,13 @@ class _Called:
 def _run(called: _Called, starter: Starter, start: Callable[[Request, Policy], Outcome]) -> Outcome:
     policy = None
     given = dict(os.environ)
+    # Until it is known what the job set, nothing counts: it could name a policy, or a place for records.
+    _go_by({})
     try:
-        # First of all: a job could name a policy, binds or a runtime of its own.
         ads = glidein.ads_of(given, starter, proven=called.require_hook)
-        asked = glidein.check_settings(ads[0])
-        _go_by(glidein.own_environ(given, asked))
+        asked = environment_of(ads[0])
+        _go_by({**glidein.own_environ(given, asked), **_known(starter)})
+        glidein.check_settings(asked)
         policy = load_policy()
         if not called.words:
             message = "there is no job: its command is the wrapper's arguments"
@@ -106,12 +108,18 @@ def _run(called: _Called, starter: Starter, start: Callable[[Request, Policy], O
         request = glidein.request_for(called.words, given, ads=ads)
     except IsolateError as e:
         return refuse(e, None, trace_places(None, policy or Policy()), policy)
-    # Records name the job as the hook heard of it.
-    if os.path.exists(f"{starter.path}/job.ad"):
-        os.environ["_CONDOR_JOB_AD"] = f"{starter.path}/job.ad"
     _keep(starter, request, ads[0], asked.get("LD_PRELOAD"))
 
     return start(request, policy)
+
+
+def _known(starter: Starter) -> dict[str, str]:
+    """
+    Let records name the job as the hook heard of it.
+    """
+    path = f"{starter.path}/job.ad"
+
+    return {"_CONDOR_JOB_AD": path} if os.path.exists(path) else {}
 
 
 def _go_by(environ: dict[str, str]) -> None:

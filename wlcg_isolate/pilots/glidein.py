@@ -132,19 +132,17 @@ def _kept(starter: Optional[Starter], name: str) -> Optional[str]:
         ) from e
 
 
-def check_settings(job: Ad) -> dict[str, str]:
+def check_settings(asked: Iterable[str]) -> None:
     """
     Refuse a job that would set for itself what is the pilot's or the site's
     to set.
 
-    Returns:
-        The variables that the job sets.
+    Args:
+        asked: Names of the variables that the job sets.
 
     Raises:
-        RequestError: With every such variable of the job's ad; or its
-            environment cannot be read.
+        RequestError: With every such variable.
     """
-    asked = environment_of(job)
     steering = [name for name in asked if name.startswith(_SETTINGS)]
     if steering:
         raise RequestError(
@@ -158,8 +156,6 @@ def check_settings(job: Ad) -> dict[str, str]:
                 for name in steering
             ]
         )
-
-    return asked
 
 
 def own_environ(environ: Mapping[str, str], asked: Iterable[str]) -> dict[str, str]:
@@ -270,7 +266,7 @@ def request_for(
         PlanError: There is no image.
     """
     job, machine = ads or ads_of(environ)
-    check_settings(job)
+    check_settings(environment_of(job))
     status = machine.text("GWMS_SINGULARITY_STATUS") or environ.get("GWMS_SINGULARITY_STATUS", "")
     if status in ("FAIL", "NEVER", "DISABLE"):
         raise PlanError([_problem(f"is {status}, and nothing runs without isolation", "GWMS_SINGULARITY_STATUS")])

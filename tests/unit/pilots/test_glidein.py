@@ -13,7 +13,7 @@ import pytest
 from wlcg_isolate._values import is_below
 from wlcg_isolate.errors import PlanError, RequestError
 from wlcg_isolate.pilots import glidein, glidein_environment, glidein_images, places
-from wlcg_isolate.pilots.classads import parse_ad
+from wlcg_isolate.pilots.classads import environment_of, parse_ad
 from wlcg_isolate.pilots.glidein_runtime import find_runtime
 from wlcg_isolate.pilots.places import Places, outside_places, resolve_cvmfs
 from wlcg_isolate.pilots.starters import Starter
@@ -564,7 +564,7 @@ def test_job_sets_no_settings(job, tmp_path, name):
     """A job cannot name its own policy, binds or images."""
     environ = job(f'SingularityImage = "/x"\nEnvironment = "{name}=/ FOO=1"')
     calls = (
-        lambda e: glidein.check_settings(glidein.ads_of(e)[0]),
+        lambda e: glidein.check_settings(environment_of(glidein.ads_of(e)[0])),
         lambda e: glidein.request_for(["x"], e, workdir=str(tmp_path)),
     )
     for call in calls:
