@@ -22,7 +22,7 @@ from wlcg_isolate.cli.output import report
 from wlcg_isolate.errors import IsolateError
 from wlcg_isolate.mappings import Hook
 from wlcg_isolate.outcome import of_refusal
-from wlcg_isolate.pilots import glidein
+from wlcg_isolate.pilots import glidein, glidein_trust
 from wlcg_isolate.pilots.classads import parse_ad
 from wlcg_isolate.pilots.starters import Starter, parent
 from wlcg_isolate.plan import make_plan
@@ -86,7 +86,7 @@ def _judge(starter: Starter, job: str, missing_image: str) -> Hook:
     try:
         # The hook before the transfer may not be configured: the job's own ad is true here, too.
         starter.keep("job.ad", job)
-        _, machine = glidein.ads_of(os.environ, starter)
+        _, machine = glidein_trust.ads_of(os.environ, starter)
         ads = (parse_ad(job), machine)
         # What the job's command is does not matter for what it runs in.
         make_plan(glidein.request_for(("true",), os.environ, ads=ads), load_policy())

@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
+import time
 from collections.abc import Sequence
 from typing import Callable, Optional
 
@@ -18,6 +20,7 @@ from wlcg_isolate.cli.output import report
 from wlcg_isolate.cli.run import run_and_tell
 from wlcg_isolate.errors import IsolateError
 from wlcg_isolate.host.procfs import start_ticks
+from wlcg_isolate.launch import Container
 from wlcg_isolate.mappings import sysexit
 from wlcg_isolate.outcome import Outcome
 from wlcg_isolate.pilots import sessions
@@ -51,7 +54,8 @@ def main(argv: Sequence[str]) -> int:
     # What sshd has of its own is not what the job's container was made with.
     os.environ.clear()
     os.environ.update(session.environ)
-    outcome = run_and_tell(lambda start: _run(session, line, term, start))
+    server = os.getppid()
+    outcome = run_and_tell(lambda start: _run(session, line, term, start), lambda container: _watch(server, container))
 
     return sysexit(outcome)
 
@@ -68,6 +72,20 @@ def _run(
     _end_dummy(session)
 
     return start(request, policy)
+
+
+def _watch(server: int, container: Container) -> None:
+    """
+    Stop the payload when the server has gone: sshd tells nobody, and HTCondor
+    does not find what its children leave.
+    """
+
+    def watch() -> None:
+        while os.getppid() == server:
+            time.sleep(1)
+        container.stop()
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _end_dummy(session: sessions.Session) -> None:

@@ -24,7 +24,7 @@ from wlcg_isolate.cli.run import run_and_tell
 from wlcg_isolate.errors import IsolateError, Problem, RequestError
 from wlcg_isolate.host.procfs import start_ticks
 from wlcg_isolate.outcome import Outcome
-from wlcg_isolate.pilots import glidein, sessions
+from wlcg_isolate.pilots import glidein, glidein_trust, sessions
 from wlcg_isolate.pilots._again import command_line
 from wlcg_isolate.pilots.classads import Ad, environment_of
 from wlcg_isolate.pilots.starters import Starter, parent
@@ -97,10 +97,10 @@ def _run(called: _Called, starter: Starter, start: Callable[[Request, Policy], O
     # Until it is known what the job set, nothing counts: it could name a policy, or a place for records.
     _go_by({})
     try:
-        ads = glidein.ads_of(given, starter, proven=called.require_hook)
+        ads = glidein_trust.ads_of(given, starter, proven=called.require_hook)
         asked = environment_of(ads[0])
-        _go_by({**glidein.own_environ(given, asked), **_known(starter)})
-        glidein.check_settings(asked)
+        _go_by({**glidein_trust.own_environ(given, asked), **_known(starter)})
+        glidein_trust.check_settings(asked)
         policy = load_policy()
         if not called.words:
             message = "there is no job: its command is the wrapper's arguments"

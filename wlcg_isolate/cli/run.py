@@ -84,15 +84,21 @@ def _main(argv: Sequence[str], signals: _Signals) -> int:
     return outcome.status
 
 
-def run_and_tell(work: Callable[[Callable[[Request, Policy], Outcome]], Outcome]) -> Outcome:
+def run_and_tell(
+    work: Callable[[Callable[[Request, Policy], Outcome]], Outcome],
+    on_start: Optional[Callable[[Container], None]] = None,
+) -> Outcome:
     """
     Do what ``run`` does around a payload, for other commands that run one.
 
     Args:
         work: Gives the outcome.  It is handed the function that runs a
             request with this process's signals and terminal.
+
+        on_start: Called with the running payload.
     """
     with _Signals() as signals:
+        signals.told = on_start
         outcome = work(lambda request, policy: _run(request, policy, signals))
         _end(outcome, None)
 
@@ -161,6 +167,7 @@ class _Signals:
         self._early: list[int] = []
         self._previous: dict[int, Any] = {}
         self.terminal: Optional[Terminal] = None
+        self.told: Optional[Callable[[Container], None]] = None
 
     def __enter__(self) -> _Signals:
         for name in _FORWARDED:
@@ -190,6 +197,8 @@ class _Signals:
         self._container = container
         for number in self._take_early():
             self._handle(number, None)
+        if self.told is not None:
+            self.told(container)
 
     def _take_early(self) -> tuple[int, ...]:
         early, self._early = tuple(self._early), []

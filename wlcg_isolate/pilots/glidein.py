@@ -11,38 +11,28 @@ Rules:
 2. There is no fall-back to the host: PREFERRED is as REQUIRED.
 3. Nothing here touches the machine but to read the two ads, to see whether an
    image is there, and to resolve the working directory's spellings.
-4. A wrapper has the job's environment: what a job may have set itself is
-   never a setting of the pilot, and one that tries is refused.  Nothing here
-   goes by a variable of the job's, whatever its value has become.
+4. What a job may have set itself is no setting: `glidein_trust`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Optional
 
 from wlcg_isolate._values import is_below
 from wlcg_isolate.errors import IsolateError, PlanError, Problem, RequestError
-from wlcg_isolate.pilots.classads import Ad, environment_of, parse_ad, read_ad
+from wlcg_isolate.pilots.classads import Ad, environment_of
 from wlcg_isolate.pilots.glidein_environment import CREDENTIALS, kept_names, passing, read_tokens
 from wlcg_isolate.pilots.glidein_images import choose_image
 from wlcg_isolate.pilots.glidein_runtime import find_runtime
+from wlcg_isolate.pilots.glidein_trust import ads_of, check_settings
 from wlcg_isolate.pilots.options import parse_bind
 from wlcg_isolate.pilots.places import Places, outside_places
-from wlcg_isolate.pilots.starters import PLACE, Starter
+from wlcg_isolate.pilots.starters import PLACE
 from wlcg_isolate.request import Bind, Identity, Payload, Request
 
-__all__ = [
-    "ads_of",
-    "binds_of",
-    "check_settings",
-    "kept_names",
-    "negotiate",
-    "own_environ",
-    "read_tokens",
-    "request_for",
-]
+__all__ = ["binds_of", "kept_names", "negotiate", "read_tokens", "request_for"]
 
 #: Frontend (rows) against factory (columns).
 #: Source: glideinWMS, doc/factory/configuration.html, Singularity; web_base/singularity_setup.sh.
@@ -57,125 +47,6 @@ _NEGOTIATED: Mapping[str, Sequence[str]] = {
 
 #: Source: the same, singularity_prepare_and_invoke and get_default_binds.
 DEFAULT_BINDS = "/hadoop,/ceph,/hdfs,/lizard,/mnt/hadoop,/mnt/hdfs,/etc/hosts,/etc/localtime"
-
-#: Settings of the pilot and of this library, or how their names begin.
-_SETTINGS = (
-    "WLCG_ISOLATE_",
-    "GLIDEIN_SINGULARITY_",
-    "GLIDEIN_CONTAINER_ENV",
-    "GLIDEIN_REQUIRED_OS",
-    "SINGULARITY_IMAGE",
-    "SINGULARITY_BIN",
-    "OSG_SINGULARITY_BINARY",
-    "CONDOR_DIR",
-    "GWMS_SINGULARITY_STATUS",
-    "CVMFS_MOUNT_DIR",
-    "_CONDOR_JOB_AD",
-    "_CONDOR_MACHINE_AD",
-    "_CONDOR_SCRATCH_DIR",
-    "_CONDOR_WRAPPER_ERROR_FILE",
-)
-
-
-#: Where programs are looked for when the job has set PATH.
-_PATH = "/usr/local/bin:/usr/bin:/bin"
-
-#: Words for the runtime; a site's stand in its file, where no job can write.
-_RUNTIME = ("APPTAINER", "SINGULARITY")
-
-
-def ads_of(environ: Mapping[str, str], starter: Optional[Starter] = None, *, proven: bool = False) -> tuple[Ad, Ad]:
-    """
-    Read the job's and the machine's ad.
-
-    Args:
-        environ: ``_CONDOR_JOB_AD`` and ``_CONDOR_MACHINE_AD`` name the files
-            of those that the hook did not keep.
-
-        starter: Where a hook may have kept them.
-
-        proven: Whether they must have been.
-
-    Raises:
-        RequestError: An ad cannot be read.
-        PlanError: The hook did not keep one.
-    """
-    texts = {name: _kept(starter, name) for name in ("job.ad", "machine.ad")}
-    missing = [name for name, text in texts.items() if text is None]
-    if proven and missing:
-        raise PlanError(
-            [
-                Problem(
-                    kind="job-unproven",
-                    message=f"no hook kept {name}, and the one in the scratch directory may be the job's own",
-                    origin="--require-hook",
-                    advice="configure the hook wlcg-isolate job-hook --before-transfer",
-                )
-                for name in missing
-            ]
-        )
-    job, machine = (
-        _ad(environ.get(variable)) if text is None else parse_ad(text)
-        for text, variable in zip(texts.values(), ("_CONDOR_JOB_AD", "_CONDOR_MACHINE_AD"))
-    )
-
-    return job, machine
-
-
-def _kept(starter: Optional[Starter], name: str) -> Optional[str]:
-    try:
-        return starter.kept(name) if starter is not None else None
-    except OSError as e:
-        message = f"{name}, which the hook kept, cannot be read: {e.strerror or e}"
-        raise RequestError(
-            [Problem(kind="request-invalid", message=message, origin=name, advice="look at /var/tmp of this node")]
-        ) from e
-
-
-def check_settings(asked: Iterable[str]) -> None:
-    """
-    Refuse a job that would set for itself what is the pilot's or the site's
-    to set.
-
-    Args:
-        asked: Names of the variables that the job sets.
-
-    Raises:
-        RequestError: With every such variable.
-    """
-    steering = [name for name in asked if name.startswith(_SETTINGS)]
-    if steering:
-        raise RequestError(
-            [
-                Problem(
-                    kind="variable-forbidden",
-                    message=f"{name} is a setting of the pilot, and the job sets it",
-                    origin="job ad",
-                    advice="take it out of the job's Environment",
-                )
-                for name in steering
-            ]
-        )
-
-
-def own_environ(environ: Mapping[str, str], asked: Iterable[str]) -> dict[str, str]:
-    """
-    Give what the library may go by: a wrapper's environment without the
-    job's variables and the runtime's.
-
-    By name: HTCondor changes values on their way (``#CoNdOrScRaTcHdIr#``).
-
-    Args:
-        environ: The wrapper's environment.
-
-        asked: Names that the job sets.
-    """
-    jobs = frozenset(asked)
-    own = {name: value for name, value in environ.items() if name not in jobs and not name.startswith(_RUNTIME)}
-    if "PATH" in jobs:
-        own["PATH"] = _PATH
-
-    return own
 
 
 def negotiate(vo: str, site: str) -> str:
@@ -272,7 +143,7 @@ def request_for(
         raise PlanError([_problem(f"is {status}, and nothing runs without isolation", "GWMS_SINGULARITY_STATUS")])
     here = workdir or os.getcwd()
     places = Places(outside=outside_places(environ, here), inside="/srv")
-    env = {name: places.rewrite_list(environ[name]) for name in passing(environ, job)}
+    env = {name: places.rewrite_list(_as_path(name, environ[name])) for name in passing(environ, job)}
     # HTCondor leaves a job's own credentials in its scratch directory; what names one elsewhere names the pilot's.
     env = {name: value for name, value in env.items() if name not in CREDENTIALS or is_below(value, "/srv")}
 
@@ -284,11 +155,29 @@ def request_for(
         binds=tuple(binds_of(job, environ)),
         env=env,
         identity=_identity(job, machine),
-        settings={
-            "bind.forbidden_sources": (PLACE.format(uid=os.geteuid()),),
-            **({"gpu.use": ("nvidia",)} if _has_gpu(job, machine, environ) else {}),
-        },
+        settings=_settings(job, machine, environ),
     )
+
+
+def _as_path(name: str, value: str) -> str:
+    return value[len("FILE:") :] if name == "KRB5CCNAME" and value.startswith("FILE:") else value
+
+
+def _settings(job: Ad, machine: Ad, environ: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """
+    Give what policy is asked for besides.
+
+    Repositories that the job needs and that are not there refuse it, as
+    upstream's cvmfs_test_and_open does.
+    """
+    settings: dict[str, tuple[str, ...]] = {"bind.forbidden_sources": (PLACE.format(uid=os.geteuid()),)}
+    needed = tuple(job.text("CVMFSReposList").replace(",", " ").split())
+    if needed:
+        settings["cvmfs.repositories"] = needed
+    if _has_gpu(job, machine, environ):
+        settings["gpu.use"] = ("nvidia",)
+
+    return settings
 
 
 def _identity(job: Ad, machine: Ad) -> Identity:
@@ -311,10 +200,6 @@ def _has_gpu(job: Ad, machine: Ad, environ: Mapping[str, str]) -> bool:
         return False
 
     return machine.truth("GPUs") or bool(machine.text("AssignedGPUs")) or environ.get("GPU_USE") == "1"
-
-
-def _ad(path: Optional[str]) -> Ad:
-    return read_ad(path) if path else Ad(values={})
 
 
 def _problem(message: str, origin: str) -> Problem:

@@ -40,7 +40,14 @@ _STEERING = (
 )
 
 #: Name what the payload may use of the user's; the pilot's own never passes.
-CREDENTIALS = ("X509_USER_PROXY", "X509_USER_CERT", "X509_USER_KEY", "BEARER_TOKEN_FILE", "_CONDOR_CREDS")
+CREDENTIALS = (
+    "X509_USER_PROXY",
+    "X509_USER_CERT",
+    "X509_USER_KEY",
+    "BEARER_TOKEN_FILE",
+    "KRB5CCNAME",
+    "_CONDOR_CREDS",
+)
 
 #: The container has its own.
 _FIXED = (*RESERVED, "PATH", "TMPDIR", "TMP", "TEMP", "TEMPDIR", "PYTHONPATH")

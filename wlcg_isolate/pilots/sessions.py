@@ -55,7 +55,7 @@ _PATH = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
 _CONFIG = """\
 HostKey {place}/host_key
 AuthorizedKeysFile {place}/authorized_keys
-ForceCommand {command}
+ForceCommand exec {command}
 AuthenticationMethods publickey
 PasswordAuthentication no
 PermitRootLogin no

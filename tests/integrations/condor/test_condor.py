@@ -94,6 +94,9 @@ exec /var/lib/condor/{example}
 """
 
 
+#: Lists what runs in the pool.
+ALL_COMMANDS = "cat /proc/[0-9]*/cmdline 2>/dev/null || :"
+
 #: Starts the daemons, and then runs the scripts whose names it reads.
 SERVE = """condor_master -f &
 echo
@@ -257,10 +260,10 @@ def test_removed_job(pool):
         "arguments=3471",
         f'+SingularityImage="{pool.images}/tiny"',
     )
-    pool.wait(lambda: "sleep\x003471" in pool.call("cat /proc/[0-9]*/cmdline 2>/dev/null || :"))
+    pool.wait(lambda: "sleep\x003471" in pool.call(ALL_COMMANDS))
     pool.wait(lambda: any(cluster == r.get("wlcg.batch.job_id", "").split(".")[0] for r in pool.records()))
     pool.call(f"condor_rm {cluster}")
-    pool.wait(lambda: "sleep\x003471" not in pool.call("cat /proc/[0-9]*/cmdline 2>/dev/null || :"))
+    pool.wait(lambda: "sleep\x003471" not in pool.call(ALL_COMMANDS))
     pool.wait(lambda: pool.history(cluster))
 
     assert [3] == [ad["JobStatus"] for ad in pool.history(cluster)]
@@ -454,6 +457,16 @@ def test_job_sets_policy(pool):
     pool.wait(lambda: [5] == [ad["JobStatus"] for ad in described(pool, cluster)])
 
     assert "variable-forbidden" in described(pool, cluster)[0]["HoldReason"]
+
+
+def test_session_that_breaks_off(pool, shown):
+    """A user whose connection is gone leaves no process behind."""
+    command = f"condor_ssh_to_job -auto-retry {shown.cluster}.0 'sleep 3472'"
+    pool.call(f"setsid {command} >/dev/null 2>&1 & echo $! >{HOME}/ssh.pid")
+    pool.wait(lambda: "sleep\x003472" in pool.call(ALL_COMMANDS))
+    pool.call(f"kill -s KILL -- -$(cat {HOME}/ssh.pid)")
+
+    pool.wait(lambda: "sleep\x003472" not in pool.call(ALL_COMMANDS), 20)
 
 
 @pytest.mark.serves("htcondor", "condor_submit -interactive")

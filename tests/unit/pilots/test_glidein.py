@@ -12,7 +12,7 @@ import pytest
 
 from wlcg_isolate._values import is_below
 from wlcg_isolate.errors import PlanError, RequestError
-from wlcg_isolate.pilots import glidein, glidein_environment, glidein_images, places
+from wlcg_isolate.pilots import glidein, glidein_environment, glidein_images, glidein_trust, places
 from wlcg_isolate.pilots.classads import environment_of, parse_ad
 from wlcg_isolate.pilots.glidein_runtime import find_runtime
 from wlcg_isolate.pilots.places import Places, outside_places, resolve_cvmfs
@@ -544,6 +544,14 @@ def test_request(job, tmp_path):
     )  # fmt: skip
 
 
+@pytest.mark.serves("glideinwms", "CVMFSReposList (cvmfs_test_and_open)")
+def test_repositories(job, tmp_path):
+    """The repositories that a job names are those without which it cannot run."""
+    for ad, expected in {'CVMFSReposList = "a.cern.ch, b.cern.ch"': ("a.cern.ch", "b.cern.ch"), "": None}.items():
+        settings = glidein.request_for(["x"], job(f"{AD}{ad}"), workdir=str(tmp_path)).settings
+        assert expected == settings.get("cvmfs.repositories")
+
+
 @pytest.mark.serves("glideinwms", "GLIDEIN_CONTAINER_ENV_CLEARLIST")
 def test_clear_list(job, tmp_path):
     """A variable of the list does not pass, though the job asked for it."""
@@ -564,7 +572,7 @@ def test_job_sets_no_settings(job, tmp_path, name):
     """A job cannot name its own policy, binds or images."""
     environ = job(f'SingularityImage = "/x"\nEnvironment = "{name}=/ FOO=1"')
     calls = (
-        lambda e: glidein.check_settings(environment_of(glidein.ads_of(e)[0])),
+        lambda e: glidein_trust.check_settings(environment_of(glidein_trust.ads_of(e)[0])),
         lambda e: glidein.request_for(["x"], e, workdir=str(tmp_path)),
     )
     for call in calls:
@@ -580,10 +588,10 @@ def test_own_environment():
     environ = {"PATH": "/srv", "HOME": "/srv", "XDG_STATE_HOME": "/srv/x", "APPTAINER_BIND": "/:/x", "A": "changed"}
     environ.update(SINGULARITYENV_X="1", SITE="here", SLURM_JOB_ID="7")
 
-    assert {"SITE": "here", "PATH": "/usr/local/bin:/usr/bin:/bin"} == glidein.own_environ(
+    assert {"SITE": "here", "PATH": "/usr/local/bin:/usr/bin:/bin"} == glidein_trust.own_environ(
         environ, ["PATH", "HOME", "XDG_STATE_HOME", "A", "SLURM_JOB_ID"]
     )
-    assert "/srv" == glidein.own_environ(environ, [])["PATH"]
+    assert "/srv" == glidein_trust.own_environ(environ, [])["PATH"]
 
 
 @pytest.mark.serves("htcondor", "container_image: a path in the scratch directory")
@@ -607,16 +615,16 @@ def test_ads_that_a_hook_kept(job, tmp_path):
     environ = job('GlobalJobId = "forged"', 'Name = "forged"')
     starter = Starter(path=str(tmp_path / "starter"))
     with pytest.raises(PlanError) as caught:
-        glidein.ads_of(environ, starter, proven=True)
+        glidein_trust.ads_of(environ, starter, proven=True)
     assert ["job-unproven", "job-unproven"] == [problem.kind for problem in caught.value.problems]
     starter.keep("job.ad", 'GlobalJobId = "true"')
-    ads = glidein.ads_of(environ, starter)
+    ads = glidein_trust.ads_of(environ, starter)
     assert ["true", "forged"] == [ads[0].text("GlobalJobId"), ads[1].text("Name")]
     with pytest.raises(PlanError, match=r"machine\.ad"):
-        glidein.ads_of(environ, starter, proven=True)
+        glidein_trust.ads_of(environ, starter, proven=True)
     starter.keep("machine.ad", 'Name = "slot"')
 
-    assert "slot" == glidein.ads_of(environ, starter, proven=True)[1].text("Name")
+    assert "slot" == glidein_trust.ads_of(environ, starter, proven=True)[1].text("Name")
 
 
 @pytest.mark.serves("glideinwms", "the user's proxy and tokens, which HTCondor leaves in the scratch directory")
@@ -624,8 +632,12 @@ def test_credentials_of_the_job(job, tmp_path):
     """They pass without a word in GLIDEIN_CONTAINER_ENV; the pilot's, elsewhere, never do."""
     environ = job(AD, X509_USER_PROXY=f"{tmp_path}/x", BEARER_TOKEN_FILE=f"{tmp_path}/.condor_creds/t.use")
     environ.update(_CONDOR_CREDS=f"{tmp_path}/.condor_creds", X509_USER_KEY="/pilot/key")
+    environ["KRB5CCNAME"] = f"FILE:{tmp_path}/me.cc"
     env = glidein.request_for(["x"], environ, workdir=str(tmp_path)).env
+    environ["KRB5CCNAME"] = "FILE:/tmp/krb5cc_pilot"
 
+    assert "/srv/me.cc" == env["KRB5CCNAME"]
+    assert "KRB5CCNAME" not in glidein.request_for(["x"], environ, workdir=str(tmp_path)).env
     assert ("/srv/x", "/srv/.condor_creds/t.use", "/srv/.condor_creds", None) == tuple(
         env.get(name) for name in ("X509_USER_PROXY", "BEARER_TOKEN_FILE", "_CONDOR_CREDS", "X509_USER_KEY")
     )

@@ -169,7 +169,7 @@ def test_server_of_a_session(starter, keys):
     assert {"sshd_config", "host_key", "authorized_keys"} == set(written)
     assert "ssh-rsa AAAA+/=\nssh-ed25519 BBBB\n" == written["authorized_keys"]
     assert "PRIVATE\n" == written["host_key"]
-    assert f"ForceCommand python -c 'it'\"'\"'s' {starter.path}" in written["sshd_config"].splitlines()
+    assert f"ForceCommand exec python -c 'it'\"'\"'s' {starter.path}" in written["sshd_config"].splitlines()
     assert "escaped" not in written["sshd_config"]
     assert {"DisableForwarding yes", "PermitUserRC no", "PermitUserEnvironment no"} <= set(
         written["sshd_config"].splitlines()
