@@ -13,6 +13,7 @@ from DIRAC.Core.Utilities.CGroups2 import CG2Manager
 from DIRAC.Core.Utilities.ThreadScheduler import gThreadScheduler
 from DIRAC.Resources.Computing.SingularityComputingElement import SingularityComputingElement
 
+from wlcg_isolate.pilots.dirac import renewal
 from wlcg_isolate.pilots.dirac.element import IsolatedComputingElement
 
 RUNTIME = os.environ["WLCG_ISOLATE_TEST_RUNTIME"]
@@ -96,7 +97,7 @@ def test_renewal(pilot, proxy, monkeypatch, capfd):
             new.write("renewed")
         os.replace(file + ".new", file)
 
-    monkeypatch.setattr(gThreadScheduler, "_ThreadScheduler__minPeriod", 1)
+    monkeypatch.setattr(renewal, "_LEAST_PERIOD", 0.5)
     monkeypatch.setattr(IsolatedComputingElement, "_monitorProxy", renew)
     element = pilot.element()
 
