@@ -254,7 +254,13 @@ watch() {
     fi
     if [ -n "$life" ] && ! read -r _ <&9; then
         # Whoever waited for the runtime is gone.
-        [ -n "$why" ] || stop lost
+        if [ -z "$why" ]; then
+            : >"$left/lost"
+            kill -TERM "$payload"
+            relax
+            timer "$grace" kill_all 4<&- 9<&- &
+            guard=$!
+        fi
         finish
         [ -z "$estate" ] || remove "$estate"
     elif [ -z "$stay" ]; then

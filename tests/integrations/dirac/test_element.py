@@ -27,13 +27,6 @@ def seen_in(output):
     return json.loads(line[5:])
 
 
-def records(pilot):
-    """Read the trace records of a pilot, but for its own."""
-    lines = [line for file in sorted(pilot.trace.rglob("*.jsonl")) for line in file.read_text().splitlines()]
-
-    return [r for r in map(json.loads, lines) if r["event.action"].startswith("payload.")]
-
-
 @pytest.mark.serves("dirac", "ComputingElementFactory and ObjectLoader find the element")
 @pytest.mark.parametrize("kind", ["Isolated", "Singularity"])
 def test_loader(pilot, kind):
@@ -81,7 +74,7 @@ def test_job(pilot, proxy, capfd, monkeypatch, tmp_path):
     assert ("rw", "ro", "ro") == (modes["/store"], modes["/data"], modes[str(pilot.place / "diracos")])
     assert [] == pilot.left()
     assert (1, 0) == (element.getCEStatus()["SubmittedJobs"], element.getCEStatus()["RunningJobs"])
-    start, end = records(pilot)
+    start, end = pilot.records()
     assert ("payload.start", "payload.end") == (start["event.action"], end["event.action"])
     assert ("7", "lhcb", "CN=Jane,DC=ch") == (start["wlcg.job.id"], start["wlcg.vo"], start["user.name"])
 
@@ -162,7 +155,7 @@ exec {RUNTIME} "$@"
     assert before == set(gThreadScheduler._ThreadScheduler__taskDict)
     assert (1, 0) == (element.getCEStatus()["SubmittedJobs"], element.getCEStatus()["RunningJobs"])
     assert 1 == element.available()["Value"]
-    assert ["payload.refused"] == [record["event.action"] for record in records(pilot)]
+    assert ["payload.refused"] == [record["event.action"] for record in pilot.records()]
 
 
 @pytest.mark.serves("dirac", "S_ERROR when the job leaves no exit status")
@@ -212,13 +205,10 @@ def test_installation(pilot, proxy, tmp_path, capfd, monkeypatch, rest, expected
 
 
 @pytest.mark.serves("dirac", "the site's file limits what a job gets")
-def test_site(pilot, proxy, tmp_path, capfd, monkeypatch):
+def test_site(pilot, proxy, capfd, monkeypatch):
     """What the site drops does not pass, though DIRAC's list has it; what it forbids refuses the job."""
     monkeypatch.setenv("BEARER_TOKEN", "value")
-    site = tmp_path / "site.toml"
-    site.write_text(f'version = 1\n[environment]\ndrop = ["BEARER_*"]\n[image]\nallowed_roots = ["{IMAGE}"]\n')
-    site.chmod(0o644)
-    pilot.configure(IsolationSite=str(site))
+    pilot.configure(**pilot.limit(f'[environment]\ndrop = ["BEARER_*"]\n[image]\nallowed_roots = ["{IMAGE}"]'))
     element = pilot.element()
 
     assert {"OK": True, "Value": 0} == element.submitJob("ignored", proxy, jobDesc=pilot.job())
@@ -292,5 +282,5 @@ def test_pool(pilot, inner):
     pool.pPool.shutdown(wait=True)
 
     assert {0: {"OK": True, "Value": 0}, 1: {"OK": True, "Value": 5}} == pool.taskResults
-    assert 4 == len(records(pilot))
+    assert 4 == len(pilot.records())
     assert [] == pilot.left()
