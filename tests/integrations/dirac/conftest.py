@@ -115,3 +115,15 @@ def pilot(tmp_path, monkeypatch):
     pilot.configure()
 
     return pilot
+
+
+@pytest.fixture
+def seen(capfd):
+    """Read what the job saw, once it has run."""
+
+    def read():
+        (line,) = [line for line in capfd.readouterr().out.splitlines() if line.startswith("SEEN ")]
+
+        return json.loads(line[5:])
+
+    return read

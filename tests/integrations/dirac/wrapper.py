@@ -31,6 +31,8 @@ if job.get("Locked"):
     (place / "file").touch()
     for path in (place, place.parent):
         path.chmod(0)
+if job.get("Memory"):
+    filled = bytearray(job["Memory"] * 2**20)
 if job.get("Forge"):
     pathlib.Path("/srv/proxy").unlink()
     if job["Forge"] == "pipe":
