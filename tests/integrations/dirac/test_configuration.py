@@ -180,7 +180,7 @@ if ROOT and MEMORY.exists():
 
     @pytest.mark.serves("dirac", "cgroups: a job that takes more memory than it may is ended by the kernel")
     def test_real_memory(pilot, proxy, group, monkeypatch, seen):
-        """A job in the container is held to the limit that DIRAC's manager writes, here under the kernel's older names."""
+        """A job in the container is held to the limit that DIRAC's manager writes, here under older names."""
         path = group(MEMORY, CTRL_MEM_MAX="memory.limit_in_bytes", CTRL_MEM_OOM_GROUP="notify_on_release",
                      CTRL_MEM_EVENTS="memory.oom_control")  # fmt: skip
         monkeypatch.setattr(module, "_own_group", lambda: str(MEMORY / "cgroup.procs"))

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import os
 import resource
+import threading
 import time
 
 import pytest
 from DIRAC.Core.Utilities.CGroups2 import CG2Manager
-from DIRAC.Core.Utilities.ThreadScheduler import gThreadScheduler
 from DIRAC.Resources.Computing import ComputingElement as dirac
 from DIRAC.Resources.Computing.SingularityComputingElement import SingularityComputingElement
 
@@ -138,7 +138,6 @@ exec {RUNTIME} "$@"
     broken.chmod(0o755)
     pilot.configure(**{name: value.format(broken=broken) for name, value in options.items()})
     element = pilot.element()
-    before = set(gThreadScheduler._ThreadScheduler__taskDict)
 
     result = element.submitJob("ignored", proxy, jobDesc=pilot.job())
 
@@ -146,7 +145,7 @@ exec {RUNTIME} "$@"
     assert message == result["Message"][: len(message)]
     assert not result["Outcome"]["started"]
     assert [] == pilot.left()
-    assert before == set(gThreadScheduler._ThreadScheduler__taskDict)
+    assert "proxy renewal" not in {thread.name for thread in threading.enumerate()}
     assert (1, 0) == (element.getCEStatus()["SubmittedJobs"], element.getCEStatus()["RunningJobs"])
     assert 1 == element.available()["Value"]
     assert ["payload.refused"] == [record["event.action"] for record in pilot.records()]
