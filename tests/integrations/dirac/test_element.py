@@ -88,10 +88,10 @@ def test_renewal(pilot, proxy, monkeypatch, capfd):
     monkeypatch.setattr(IsolatedComputingElement, "_monitorProxy", renew)
     element = pilot.element()
 
-    result = element.submitJob("ignored", proxy, jobDesc=pilot.job(Sleep=3))
+    result = element.submitJob("ignored", proxy, jobDesc=pilot.job(Sleep=2))
 
     count = len(renewed)
-    time.sleep(2.5)
+    time.sleep(1.5)
     assert {"OK": True, "Value": 0} == result
     assert "PROXY renewed" in capfd.readouterr().out
     assert [True] * count == renewed

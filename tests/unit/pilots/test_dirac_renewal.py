@@ -63,6 +63,7 @@ def renew(tmp_path, monkeypatch):
 
     def make(renewals, before=lambda place: None):
         before(place)
+        (tmp_path / "proxy").unlink(missing_ok=True)
         with renewal.renewing("first", str(place), area=str(tmp_path), renew=renewals, period=0.01, log=log):
             assert renewals.done.wait(10)
         return place, log.said
@@ -128,7 +129,7 @@ def test_unchanged(renew, tmp_path):
 
 
 def test_does_not_end(renew, monkeypatch):
-    """A renewal that hangs is not waited for longer than a moment."""
+    """A renewal that hangs is not waited for longer than a moment, and the next job's proxy is renewed."""
     monkeypatch.setattr(renewal, "_PATIENCE", 0.05)
     over, renewals = threading.Event(), Renewals()
 
@@ -142,7 +143,9 @@ def test_does_not_end(renew, monkeypatch):
     renew(hang)
 
     assert time.monotonic() - begin < 5
+    place, _ = renew(Renewals("second"), lambda place: place.write_text("first"))
     over.set()
+    assert "second" == place.read_text()
 
 
 def test_lifeline_is_not_inherited(tmp_path):

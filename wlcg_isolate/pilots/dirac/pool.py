@@ -53,12 +53,19 @@ class PoolComputingElement(dirac.PoolComputingElement):  # type: ignore[misc]
         Hand a job to one of the pool's processes.
         """
         if self.pPool is None:
-            self.pPool = _Executor(max_workers=self.processors, initializer=_follow_pilot)
+            self.pPool = self._processes()
         try:
             return dict(super().submitJob(executableFile, proxy, inputs=inputs, **kwargs))
-        except BrokenProcessPool as e:
-            self.pPool = None
-            return dict(S_ERROR(f"The pool has lost a process: {e}"))
+        except BrokenProcessPool:
+            # One of them was killed, and DIRAC has counted nothing of this job yet.
+            self.pPool = self._processes()
+            return dict(super().submitJob(executableFile, proxy, inputs=inputs, **kwargs))
+
+    def _processes(self) -> ProcessPoolExecutor:
+        # What runs without a container is DIRAC's alone.
+        ours = self.innerCESubmissionType in CONTAINERS
+
+        return _Executor(max_workers=self.processors, initializer=_follow_pilot if ours else None)
 
     def finalizeJob(self, taskID: int, future: Future[Any]) -> None:
         """
@@ -70,8 +77,6 @@ class PoolComputingElement(dirac.PoolComputingElement):  # type: ignore[misc]
             return
         self.processorsPerTask.pop(future)
         self.ramPerTask.pop(future, None)
-        if isinstance(error, BrokenProcessPool):
-            self.pPool = None
         self.log.error("The process of a job has ended", f"{taskID}: {error!r}")
         self.taskResults[taskID] = dict(S_ERROR(f"The process of the job has ended: {error!r}"))
 
