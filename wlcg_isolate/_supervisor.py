@@ -60,7 +60,8 @@ _RELEASE = "WLCG_ISOLATE_RELEASE_"
 
 _SOURCE = r"""
 id=$1 scratch=$2 stay=$3 limit=$4 grace=$5 deadline=$6 apart=$7 image=$8 identity=$9 binds=${10}
-shift 10
+life=${11} estate=${12} group=${13}
+shift 13
 mask=$(umask)
 umask 077
 # What the caller has closed must not become a descriptor of ours.
@@ -79,12 +80,16 @@ refuse() {
     give_up "${1#* }"
 }
 
+remove() {
+    rm -rf "$1" 2>/dev/null || {
+        chmod -R u+rwx "$1"
+        rm -rf "$1"
+    }
+}
+
 tidy() {
     [ -e "$left/started" ] || cat "$scratch/words" >"$left/words"
-    rm -rf "$scratch" 2>/dev/null || {
-        chmod -R u+rwx "$scratch"
-        rm -rf "$scratch"
-    }
+    remove "$scratch"
 }
 
 # It ends at an ALRM, which no pilot sends; its sleep with it.
@@ -221,7 +226,8 @@ release() {
 
 watch() {
     trap '' HUP INT QUIT TERM USR1 USR2 PIPE
-    [ -z "$stay" ] || exec 9<"$left/life"
+    [ -z "$group" ] || echo 0 >"$group"
+    [ -z "$life" ] || exec 9<"$life"
     exec 4<"$left/ready" 3>"$left/release"
     rm -f "$left/ready" "$left/release" "$left/life"
     timer "$deadline" hung 3>&- 4<&- 9<&- &
@@ -246,11 +252,18 @@ watch() {
         timer "$limit" stop limit 4<&- 9<&- &
         guard=$!
     fi
-    if [ -z "$stay" ]; then
-        finish
-    elif ! read -r _ <&9; then
+    if [ -n "$life" ] && ! read -r _ <&9; then
         # Whoever waited for the runtime is gone.
-        [ -n "$why" ] || stop lost
+        if [ -z "$why" ]; then
+            : >"$left/lost"
+            kill -TERM "$payload"
+            relax
+            timer "$grace" kill_all 4<&- 9<&- &
+            guard=$!
+        fi
+        finish
+        [ -z "$estate" ] || remove "$estate"
+    elif [ -z "$stay" ]; then
         finish
     fi
     relax
@@ -291,6 +304,7 @@ while [ "$1" != -- ]; do
 done
 shift
 [ -n "$left" ] || give_up 'no directory for trace records can be written'
+[ -z "$life" ] || [ -p "$life" ] || give_up "$life is no named pipe"
 mkdir -m 700 "$scratch" 2>/dev/null || {
     # What is there belongs to another start of the same plan, which may still run.
     [ -e "$scratch" ] || refuse "workdir-not-writable $scratch cannot be made"
@@ -313,9 +327,12 @@ while [ "$1" != -- ]; do
     shift 2
 done
 shift
-[ -z "$stay" ] || exec 9<>"$left/life"
+[ -z "$stay" ] || life=$left/life
+# Opening it must not wait for a writer, who may have gone.
+[ -z "$life" ] || exec 9<>"$life"
 # A child of a child, so that the runtime finds no child that it did not make.
-(watch </dev/null >/dev/null 2>&1 &) || {
+# With the function's own redirections a shell would keep copies of what the caller waits for.
+(watch &) </dev/null >/dev/null 2>&1 || {
     rm -rf "$scratch"
     refuse 'runtime-failed no process can watch the start'
 }
@@ -366,7 +383,7 @@ class Supervised:
     environ: dict[str, str] = attrs.field(repr=False)
 
 
-def supervised(plan: Plan, *, stay: bool = False) -> Supervised:
+def supervised(plan: Plan, *, stay: bool = False, life: str = "", estate: str = "", group: str = "") -> Supervised:
     """
     Write the command.
 
@@ -375,6 +392,16 @@ def supervised(plan: Plan, *, stay: bool = False) -> Supervised:
 
         stay: Whether it waits for the runtime and tidies up, instead of
             becoming the runtime.
+
+        life: Named pipe, out of the payload's sight, that whoever starts the
+            command holds open and writes a line to when the runtime has
+            ended.  Where its end comes before the line, the payload is
+            stopped.
+
+        estate: Directory that is removed then.
+
+        group: File ``cgroup.procs`` of the cgroup that what watches moves to,
+            so that the payload's own can be removed with its last process.
     """
     runtime, image = plan.runtime, plan.image
     apart = ["mnt", "ipc", *(["pid"] if runtime.pid else []), *(["user"] if runtime.mode == "userns" else [])]
@@ -382,7 +409,7 @@ def supervised(plan: Plan, *, stay: bool = False) -> Supervised:
     argv = ["/bin/sh", "-c", PROGRAM, "wlcg-isolate", plan.trace_id, plan.scratch, "stay" if stay else ""]
     argv += ["" if plan.timeout is None else _seconds(plan.timeout), _seconds(plan.grace)]
     argv += [_seconds(plan.start_deadline), " ".join(apart), image.resolved_path, _identity(plan), _promises(plan)]
-    argv += [*plan.trace_dirs, "--"]
+    argv += [life, estate, group, *plan.trace_dirs, "--"]
     for path, kind in _render.scratch_mount_points(plan):
         argv += [kind, path]
     argv += ["--", *(f"{name}={value}" for name, value in _render.runtime_environ(plan, plan.scratch).items())]

@@ -17,12 +17,16 @@ Each carries *all* problems that were found, not only the first.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Callable, TypeVar
 
 import attrs
 
 from wlcg_isolate._kinds import KINDS
 from wlcg_isolate._scrub import scrub
 from wlcg_isolate._values import printable
+
+_Item = TypeVar("_Item")
+_Value = TypeVar("_Value")
 
 
 def _known_kind(_instance: object, _attribute: object, value: str) -> None:
@@ -91,6 +95,24 @@ class IsolateError(Exception):
         Pickle by the problems, since the message alone would lose them.
         """
         return type(self), (self.problems,)
+
+
+def gather(items: Iterable[_Item], read: Callable[[_Item], _Value]) -> tuple[list[_Value], list[Problem]]:
+    """
+    Read each of several items.
+
+    Returns:
+        What could be read, and all problems of what could not.
+    """
+    values: list[_Value] = []
+    problems: list[Problem] = []
+    for item in items:
+        try:
+            values.append(read(item))
+        except IsolateError as e:
+            problems += e.problems
+
+    return values, problems
 
 
 class RequestError(IsolateError):

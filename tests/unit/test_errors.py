@@ -21,6 +21,7 @@ from wlcg_isolate import (
     TraceError,
 )
 from wlcg_isolate._kinds import KINDS
+from wlcg_isolate.errors import gather
 
 ERRORS = [IsolateError, RequestError, PolicyError, HostError, PlanError, LaunchError, TraceError]
 
@@ -145,3 +146,19 @@ def test_published_kinds(kind, failed_by, retry):
 def test_only_success_is_no_failure():
     """One kind alone has nobody who failed."""
     assert ["success"] == [kind for kind, meaning in KINDS.items() if meaning.failed_by is None]
+
+
+def test_gather():
+    """What can be read is read, and every problem of what cannot be is kept."""
+
+    def read(text):
+        if text == "bad":
+            raise RequestError(
+                [Problem(kind="request-invalid", message=f"{text} {number}") for number in (1, 2)],
+            )
+        return text.upper()
+
+    values, problems = gather(["a", "bad", "b", "bad"], read)
+
+    assert ["A", "B"] == values
+    assert ["bad 1", "bad 2", "bad 1", "bad 2"] == [problem.message for problem in problems]

@@ -19,7 +19,7 @@ from typing import Any, NoReturn, Optional
 import attrs
 
 from wlcg_isolate._values import as_tuple
-from wlcg_isolate.errors import IsolateError, Problem, RequestError
+from wlcg_isolate.errors import Problem, RequestError, gather
 from wlcg_isolate.request import Bind
 
 __all__ = ["ExecOptions", "parse_options"]
@@ -135,13 +135,10 @@ def parse_options(text: str, origin: str, places: Optional[Mapping[str, str]] = 
     asked = vars(given)
     problems = [_problem(f"holds {word!r}, which is no option that is known here", origin) for word in unknown]
     problems += [_problem(why, origin) for why in _refusals(asked)]
-    binds: list[Bind] = []
+    texts = (one for line in asked["bind"] for one in line.split(",") if one)
+    binds, faults = gather(texts, lambda item: parse_bind(item, origin, places or {}))
+    problems += faults
     env: dict[str, str] = {}
-    for item in (one for line in asked["bind"] for one in line.split(",") if one):
-        try:
-            binds.append(parse_bind(item, origin, places or {}))
-        except IsolateError as e:
-            problems += e.problems
     # The runtime takes several in one word.
     for item in (one for line in asked["env"] for one in line.split(",")):
         name, equals, value = item.partition("=")

@@ -14,7 +14,7 @@ from typing import Any, Optional, Union
 
 import attrs
 
-from wlcg_isolate.errors import Problem, RequestError
+from wlcg_isolate.errors import Problem, RequestError, gather
 from wlcg_isolate.pilots.options import ExecOptions, parse_bind, parse_options
 from wlcg_isolate.request import Bind, Payload, Request
 
@@ -154,18 +154,15 @@ def _listed(bind: Union[str, Iterable[str], None]) -> list[str]:
 
 
 def _binds(texts: Iterable[str]) -> tuple[list[Bind], list[Problem]]:
-    binds: list[Bind] = []
-    problems: list[Problem] = []
-    for text in (part for word in texts for part in word.split(",")):
-        source, colon, rest = text.partition(":")
-        # Paths of the client begin where the pilot is.
-        path = os.path.abspath(source) if source else ""
-        try:
-            binds.append(_needed(parse_bind(f"{path}{colon}{rest}", "bind", {})))
-        except RequestError as e:
-            problems += e.problems
+    return gather((part for word in texts for part in word.split(",")), _bind)
 
-    return binds, problems
+
+def _bind(text: str) -> Bind:
+    source, colon, rest = text.partition(":")
+    # Paths of the client begin where the pilot is.
+    path = os.path.abspath(source) if source else ""
+
+    return _needed(parse_bind(f"{path}{colon}{rest}", "bind", {}))
 
 
 def _needed(bind: Bind) -> Bind:

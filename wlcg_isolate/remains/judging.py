@@ -38,7 +38,7 @@ def judge(start: Start, seen: Seen) -> Outcome:
         limit = f"stopped after its time limit of {start.timeout or 0:g} s"
         return of_kind("time-limit", limit, started=True, exit_code=status, signal=signal, **more)
     if "lost" in seen.flags:
-        reason = "stopped, because the shell that waited for it had been ended"
+        reason = "stopped, because whoever waited for it had gone"
         return of_kind("stopped", reason, started=True, exit_code=status, signal=signal, **more)
     if seen.killed_by is not None:
         reason = f"the runtime was ended by {signal_name(seen.killed_by)} while the payload ran"

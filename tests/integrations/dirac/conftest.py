@@ -4,6 +4,7 @@ A pilot of DIRAC on a node: its directory, its installation and its configuratio
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -75,6 +76,20 @@ class Pilot:
             "optimizerParams": {},
         }
 
+    def limit(self, text):
+        """Have the site say this in its file, and give the option for it."""
+        site = self.place.parent / "site.toml"
+        site.write_text(f"version = 1\n{text}\n")
+        site.chmod(0o644)
+
+        return {"IsolationSite": str(site)}
+
+    def records(self):
+        """Read the trace records of payloads."""
+        lines = [line for file in sorted(self.trace.rglob("*.jsonl")) for line in file.read_text().splitlines()]
+
+        return [r for r in map(json.loads, lines) if r["event.action"].startswith("payload.")]
+
     def left(self):
         """List what is left of jobs."""
         return sorted(self.containers.rglob("*")) if self.containers.exists() else []
@@ -100,3 +115,15 @@ def pilot(tmp_path, monkeypatch):
     pilot.configure()
 
     return pilot
+
+
+@pytest.fixture
+def seen(capfd):
+    """Read what the job saw, once it has run."""
+
+    def read():
+        (line,) = [line for line in capfd.readouterr().out.splitlines() if line.startswith("SEEN ")]
+
+        return json.loads(line[5:])
+
+    return read

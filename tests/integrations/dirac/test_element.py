@@ -4,33 +4,21 @@ Jobs in the computing element, which DIRAC's own factory makes and DIRAC's own c
 
 from __future__ import annotations
 
-import json
 import os
+import resource
+import threading
 import time
 
 import pytest
 from DIRAC.Core.Utilities.CGroups2 import CG2Manager
-from DIRAC.Core.Utilities.ThreadScheduler import gThreadScheduler
+from DIRAC.Resources.Computing import ComputingElement as dirac
 from DIRAC.Resources.Computing.SingularityComputingElement import SingularityComputingElement
 
+from wlcg_isolate.pilots.dirac import renewal
 from wlcg_isolate.pilots.dirac.element import IsolatedComputingElement
 
 RUNTIME = os.environ["WLCG_ISOLATE_TEST_RUNTIME"]
 IMAGE = os.path.join(os.environ["WLCG_ISOLATE_TEST_IMAGES"], "debian13")
-
-
-def seen_in(output):
-    """Read what the job saw."""
-    (line,) = [line for line in output.splitlines() if line.startswith("SEEN ")]
-
-    return json.loads(line[5:])
-
-
-def records(pilot):
-    """Read the trace records of a pilot, but for its own."""
-    lines = [line for file in sorted(pilot.trace.rglob("*.jsonl")) for line in file.read_text().splitlines()]
-
-    return [r for r in map(json.loads, lines) if r["event.action"].startswith("payload.")]
 
 
 @pytest.mark.serves("dirac", "ComputingElementFactory and ObjectLoader find the element")
@@ -50,7 +38,7 @@ def test_loader(pilot, kind):
 @pytest.mark.serves("dirac", "the job uses the pilot's installation")
 @pytest.mark.serves("dirac", "KeepWorkArea")
 @pytest.mark.differs("dirac", "where the job's files are", "/tmp is private; it has links to them in /srv")
-def test_job(pilot, proxy, capfd, monkeypatch, tmp_path):
+def test_job(pilot, proxy, seen, monkeypatch, tmp_path):
     """A job sees what DIRAC promises it, and nothing of it is left."""
     for name in ("store", "data"):
         (tmp_path / name).mkdir()
@@ -62,25 +50,25 @@ def test_job(pilot, proxy, capfd, monkeypatch, tmp_path):
 
     result = element.submitJob("ignored", proxy, jobDesc=pilot.job(Status=5, Store="/store"), logLevel="INFO")
 
-    seen = seen_in(capfd.readouterr().out)
+    saw = seen()
     assert {"OK": True, "Value": 5} == result
     assert {
         "DIRAC_X": "value", "XrdSecPROTOCOL": "value", "BEARER_TOKEN_FILE": "value", "FROM_DIRACOSRC": "yes",
         "X509_USER_PROXY": "/tmp/proxy", "DIRACSYSCONFIG": "/tmp/pilot.cfg", "TMP": "/tmp", "TMPDIR": "/tmp",
         "HTTP_PROXY_X": None, "LD_LIBRARY_PATH": None, "DIRACOS": "value",
-    } == {name: seen["environ"].get(name) for name in (
+    } == {name: saw["environ"].get(name) for name in (
         "DIRAC_X", "XrdSecPROTOCOL", "BEARER_TOKEN_FILE", "FROM_DIRACOSRC", "X509_USER_PROXY", "DIRACSYSCONFIG",
         "TMP", "TMPDIR", "HTTP_PROXY_X", "LD_LIBRARY_PATH", "DIRACOS",
     )}  # fmt: skip
-    assert ("/tmp", True) == (seen["cwd"], seen["proxy"])
-    assert (pilot.place / "pilot.cfg").read_text() == seen["config"]
-    assert "--cfg" in seen["arguments"]
+    assert ("/tmp", True) == (saw["cwd"], saw["proxy"])
+    assert (pilot.place / "pilot.cfg").read_text() == saw["config"]
+    assert "--cfg" in saw["arguments"]
     assert "stored" == (tmp_path / "store" / "result").read_text()
-    modes = {line.split()[4]: line.split()[5].split(",")[0] for line in seen["mounts"].splitlines()}
+    modes = {line.split()[4]: line.split()[5].split(",")[0] for line in saw["mounts"].splitlines()}
     assert ("rw", "ro", "ro") == (modes["/store"], modes["/data"], modes[str(pilot.place / "diracos")])
     assert [] == pilot.left()
     assert (1, 0) == (element.getCEStatus()["SubmittedJobs"], element.getCEStatus()["RunningJobs"])
-    start, end = records(pilot)
+    start, end = pilot.records()
     assert ("payload.start", "payload.end") == (start["event.action"], end["event.action"])
     assert ("7", "lhcb", "CN=Jane,DC=ch") == (start["wlcg.job.id"], start["wlcg.vo"], start["user.name"])
 
@@ -96,14 +84,14 @@ def test_renewal(pilot, proxy, monkeypatch, capfd):
             new.write("renewed")
         os.replace(file + ".new", file)
 
-    monkeypatch.setattr(gThreadScheduler, "_ThreadScheduler__minPeriod", 1)
+    monkeypatch.setattr(renewal, "_LEAST_PERIOD", 0.5)
     monkeypatch.setattr(IsolatedComputingElement, "_monitorProxy", renew)
     element = pilot.element()
 
-    result = element.submitJob("ignored", proxy, jobDesc=pilot.job(Sleep=3))
+    result = element.submitJob("ignored", proxy, jobDesc=pilot.job(Sleep=2))
 
     count = len(renewed)
-    time.sleep(2.5)
+    time.sleep(1.5)
     assert {"OK": True, "Value": 0} == result
     assert "PROXY renewed" in capfd.readouterr().out
     assert [True] * count == renewed
@@ -150,7 +138,6 @@ exec {RUNTIME} "$@"
     broken.chmod(0o755)
     pilot.configure(**{name: value.format(broken=broken) for name, value in options.items()})
     element = pilot.element()
-    before = set(gThreadScheduler._ThreadScheduler__taskDict)
 
     result = element.submitJob("ignored", proxy, jobDesc=pilot.job())
 
@@ -158,10 +145,10 @@ exec {RUNTIME} "$@"
     assert message == result["Message"][: len(message)]
     assert not result["Outcome"]["started"]
     assert [] == pilot.left()
-    assert before == set(gThreadScheduler._ThreadScheduler__taskDict)
+    assert "proxy renewal" not in {thread.name for thread in threading.enumerate()}
     assert (1, 0) == (element.getCEStatus()["SubmittedJobs"], element.getCEStatus()["RunningJobs"])
     assert 1 == element.available()["Value"]
-    assert ["payload.refused"] == [record["event.action"] for record in records(pilot)]
+    assert ["payload.refused"] == [record["event.action"] for record in pilot.records()]
 
 
 @pytest.mark.serves("dirac", "S_ERROR when the job leaves no exit status")
@@ -187,7 +174,7 @@ echo installed >diracos/etc/dirac.cfg
     "dirac", "InstallDIRACInContainer: exit status", "the job's status arrives; DIRAC's script loses all but 0"
 )
 @pytest.mark.parametrize(("rest", "expected"), [("true", 5), ("exit 6", None)])
-def test_installation(pilot, proxy, tmp_path, capfd, monkeypatch, rest, expected):
+def test_installation(pilot, proxy, tmp_path, seen, monkeypatch, rest, expected):
     """A job that has DIRAC installed gives its own status; one whose installation fails is rescheduled."""
     monkeypatch.setenv("DIRAC_X", "value")
     (tmp_path / "source").mkdir()
@@ -202,26 +189,22 @@ def test_installation(pilot, proxy, tmp_path, capfd, monkeypatch, rest, expected
 
     result = pilot.element().submitJob("ignored", proxy, jobDesc=pilot.job(Status=5))
 
-    output = capfd.readouterr().out
     assert (expected is not None, expected) == (result["OK"], result.get("Value"))
     if expected is not None:
-        seen = seen_in(output)
-        assert (None, "installed\n") == (seen["environ"].get("DIRAC_X"), seen["config"])
+        saw = seen()
+        assert (None, "installed\n") == (saw["environ"].get("DIRAC_X"), saw["config"])
     assert [] == pilot.left()
 
 
 @pytest.mark.serves("dirac", "the site's file limits what a job gets")
-def test_site(pilot, proxy, tmp_path, capfd, monkeypatch):
+def test_site(pilot, proxy, seen, monkeypatch):
     """What the site drops does not pass, though DIRAC's list has it; what it forbids refuses the job."""
     monkeypatch.setenv("BEARER_TOKEN", "value")
-    site = tmp_path / "site.toml"
-    site.write_text(f'version = 1\n[environment]\ndrop = ["BEARER_*"]\n[image]\nallowed_roots = ["{IMAGE}"]\n')
-    site.chmod(0o644)
-    pilot.configure(IsolationSite=str(site))
+    pilot.configure(**pilot.limit(f'[environment]\ndrop = ["BEARER_*"]\n[image]\nallowed_roots = ["{IMAGE}"]'))
     element = pilot.element()
 
     assert {"OK": True, "Value": 0} == element.submitJob("ignored", proxy, jobDesc=pilot.job())
-    assert "BEARER_TOKEN" not in seen_in(capfd.readouterr().out)["environ"]
+    assert "BEARER_TOKEN" not in seen()["environ"]
 
     element.ceParameters["ContainerRoot"] = str(pilot.place)
     result = element.submitJob("ignored", proxy, jobDesc=pilot.job())
@@ -244,6 +227,81 @@ def test_runtimes(pilot, proxy, monkeypatch, tmp_path):
 
     message = "Failed to find singularity: runtime-missing: "
     assert (False, message) == (result["OK"], result["Message"][: len(message)])
+
+
+PREPARATIONS = {
+    "no pilot.json": ({"InstallDIRACInContainer": "yes"}, "TypeError: "),
+    "limit of memory": ({"MemoryLimitMB": "much", "MaxRAM": "1000"}, "ValueError: "),
+}
+
+
+@pytest.mark.differs("dirac", "its preparation raises", "S_ERROR: the job is rescheduled; DIRAC's element raises")
+@pytest.mark.parametrize(("options", "message"), PREPARATIONS.values(), ids=PREPARATIONS)
+def test_preparation_raises(pilot, proxy, options, message):
+    """What DIRAC's own preparation raises is an answer, in a pool too, and nothing is left."""
+    pilot.configure(**options)
+
+    pool = pilot.element("Pool")
+    assert pool.setParameters({"InnerCESubmissionType": "Isolated"})["OK"]
+    assert pool.submitJob("ignored", proxy, jobDesc=pilot.job(MaxRAM="0"))["OK"]
+    results = [pilot.element().submitJob("ignored", proxy, jobDesc=pilot.job()), pool.shutdown()["Value"][0]]
+
+    for result in results:
+        assert (False, True) == (result["OK"], f"Error running singularity command: {message}" in result["Message"])
+    assert [] == pilot.left()
+
+
+@pytest.mark.differs("dirac", "a job leaves directories without modes", "they go with it; DIRAC leaves them")
+def test_locked(pilot, proxy):
+    """What a job leaves goes with it, whatever modes it has given to it."""
+    assert {"OK": True, "Value": 0} == pilot.element().submitJob("ignored", proxy, jobDesc=pilot.job(Locked="yes"))
+
+    assert [] == pilot.left()
+
+
+@pytest.mark.differs("dirac", "whose proxy is renewed", "the one that DIRAC gave; what the job writes is not read")
+@pytest.mark.parametrize("forged", ["text", "link", "pipe"])
+def test_forged_proxy(pilot, proxy, monkeypatch, capfd, forged):
+    """A job that puts something else in the place of its proxy has its own renewed, by DIRAC's own code."""
+    asked = []
+
+    def renew(proxyToBeRenewed, **more):
+        with open(proxyToBeRenewed) as file:
+            asked.append(file.read())
+        os.unlink(proxyToBeRenewed)
+        with open(proxyToBeRenewed, "w") as file:
+            file.write(proxy + "renewed")
+        return {"OK": True, "Value": proxyToBeRenewed}
+
+    monkeypatch.setattr(renewal, "_LEAST_PERIOD", 0.5)
+    monkeypatch.setattr(dirac.gProxyManager, "renewProxy", renew)
+
+    result = pilot.element().submitJob("ignored", proxy, jobDesc=pilot.job(Forge=forged, Sleep=2.5))
+
+    assert {"OK": True, "Value": 0} == result
+    assert asked[0] == proxy
+    output = capfd.readouterr().out
+    assert output.count("renewed") > 0
+    assert "FORGED" not in output
+
+
+@pytest.mark.differs("dirac", "the command cannot be started", "S_ERROR with the kernel's reason")
+def test_not_startable(pilot, proxy, monkeypatch):
+    """A command that the kernel does not start is no failure of the runtime, nor of the records."""
+    for name in ("DIRAC_X", "DIRAC_Y"):
+        monkeypatch.setenv(name, "x" * 100_000)
+    small, large = resource.getrlimit(resource.RLIMIT_STACK)
+    # The kernel lets arguments and variables have a quarter of it.
+    resource.setrlimit(resource.RLIMIT_STACK, (400_000, large))
+    try:
+        result = pilot.element().submitJob("ignored", proxy, jobDesc=pilot.job())
+    finally:
+        resource.setrlimit(resource.RLIMIT_STACK, (small, large))
+
+    assert not result["OK"]
+    assert "runtime-failed: the command was not started: OSError(7, " in result["Message"]
+    assert [] == pilot.left()
+    assert ["payload.refused"] == [record["event.action"] for record in pilot.records()]
 
 
 def test_not_prepared(pilot, proxy):
@@ -291,5 +349,5 @@ def test_pool(pilot, inner):
     pool.pPool.shutdown(wait=True)
 
     assert {0: {"OK": True, "Value": 0}, 1: {"OK": True, "Value": 5}} == pool.taskResults
-    assert 4 == len(records(pilot))
+    assert 4 == len(pilot.records())
     assert [] == pilot.left()

@@ -5,6 +5,7 @@ A job that stands in for DIRAC's job wrapper, which needs its services; DIRAC ma
 import json
 import os
 import pathlib
+import subprocess
 import sys
 import time
 
@@ -23,7 +24,32 @@ if job.get("Store"):
 if job.get("Link"):
     # Only what DIRAC's script writes last.
     pathlib.Path("/srv/retcode").symlink_to("/etc/hostname")
+if job.get("Locked"):
+    # What its owner alone cannot remove without changing modes first.
+    place = pathlib.Path("/srv/locked/below")
+    place.mkdir(parents=True)
+    (place / "file").touch()
+    for path in (place, place.parent):
+        path.chmod(0)
+if job.get("Memory"):
+    filled = bytearray(job["Memory"] * 2**20)
+if job.get("Forge"):
+    pathlib.Path("/srv/proxy").unlink()
+    if job["Forge"] == "pipe":
+        os.mkfifo("/srv/proxy")
+    elif job["Forge"] == "link":
+        pathlib.Path("/srv/proxy").symlink_to("/etc/hostname")
+    else:
+        pathlib.Path("/srv/proxy").write_text("FORGED")
+if job.get("Endless"):
+    # One line that is longer than DIRAC takes.
+    for _ in range(3):
+        os.write(1, b"x" * 2**20)
 sys.stdout.flush()
+if job.get("Stay"):
+    # It heeds no signal but KILL, and has left its parent and its session.
+    subprocess.Popen(["setsid", "sh", "-c", f"trap '' HUP INT TERM; touch /srv/stays; sleep {job['Stay']}; exit 0"])
+    time.sleep(300)
 if job.get("Sleep"):
     time.sleep(job["Sleep"])
     print("PROXY " + pathlib.Path(os.environ["X509_USER_PROXY"]).read_text())

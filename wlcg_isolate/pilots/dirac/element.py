@@ -7,50 +7,53 @@ command; this library decides on the command, and tells what became of it.
 
 Rules:
 
-1. Whatever happens, the job's directory, its proxy, the renewal of that
-   proxy and the count of running jobs go with the job.
+1. Whatever happens, the job's container, its directory, its proxy, the
+   renewal of that proxy and the count of running jobs go with the job.
 2. What the job could have put in place of a file is not followed and not
    waited for.
 3. A release of DIRAC that lacks what is used here is refused when the
    element is made, not when a job runs.
+4. No failure is an exception: DIRAC would lose the job.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import shutil
+import signal
 import stat
-import sys
 import tempfile
 from collections.abc import Iterator
 from typing import Any, Optional
 
+import attrs
 from DIRAC import S_ERROR, gConfig
 from DIRAC.Core.Utilities.CGroups2 import CG2Manager
-from DIRAC.Core.Utilities.ThreadScheduler import gThreadScheduler
 from DIRAC.Resources.Computing.SingularityComputingElement import CONTAINER_WORKDIR, SingularityComputingElement
-from DIRAC.Resources.Storage.StorageElement import StorageElement
 
-from wlcg_isolate.errors import IsolateError
+from wlcg_isolate._supervisor import supervised
+from wlcg_isolate.errors import IsolateError, LaunchError, Problem
+from wlcg_isolate.launch.cgroup import own_group
+from wlcg_isolate.launch.mounts import mounts_of
 from wlcg_isolate.outcome import Outcome
-from wlcg_isolate.pilots.dirac.images import DEFAULT_ROOT, resolve_image
+from wlcg_isolate.pilots.dirac import configured
+from wlcg_isolate.pilots.dirac.ending import Lifeline, wait_for_end, was_begun
+from wlcg_isolate.pilots.dirac.renewal import renewing
 from wlcg_isolate.pilots.dirac.settings import Job, request_for, result_of
-from wlcg_isolate.plan import make_plan
+from wlcg_isolate.plan import Plan, make_plan
 from wlcg_isolate.policy import Policy, load_policy
 from wlcg_isolate.remains import outcome_of
+from wlcg_isolate.remains.left import remove
 from wlcg_isolate.run import refuse, trace_places
 
 #: Private to DIRAC's class, which has no other way to them.
-_USED = ("createWorkArea", "getEnv", "findInstallBaseDir")
-
-#: What DIRAC takes for "no".
-_NO = ("", "false", "no", "0", "n")
+USED = ("createWorkArea", "getEnv", "findInstallBaseDir", "installDIRACInContainer", "workdir")
 
 #: An exit status is no longer.
 _STATUS_BYTES = 16
 
 
+# DIRAC has no type information: its class is Any to mypy.
 class IsolatedComputingElement(SingularityComputingElement):  # type: ignore[misc]
     """
     Runs jobs in containers that this library plans.
@@ -71,7 +74,7 @@ class IsolatedComputingElement(SingularityComputingElement):  # type: ignore[mis
         super().__init__(ceUniqueID)
         self._submitted = 0
         self._running = 0
-        for name in _USED:
+        for name in USED:
             self._of_dirac(name)
 
     def initializeParameters(self) -> None:
@@ -101,9 +104,9 @@ class IsolatedComputingElement(SingularityComputingElement):  # type: ignore[mis
         try:
             with self._area() as area:
                 return self._run(area, proxy, kwargs)
-        except OSError as e:
-            self.log.error("The job could not be prepared", repr(e))
-            return dict(S_ERROR(f"Failed to create container work directory in {CONTAINER_WORKDIR!r}: {e}"))
+        except Exception as e:  # noqa: BLE001 - DIRAC's own preparation raises whatever its configuration leads to
+            self.log.error("The job could not be run", repr(e))
+            return dict(S_ERROR(f"Error running singularity command: {type(e).__name__}: {e}"))
         finally:
             self._running -= 1
 
@@ -126,8 +129,14 @@ class IsolatedComputingElement(SingularityComputingElement):  # type: ignore[mis
         try:
             yield area
         finally:
-            if not self._is_set("KeepWorkArea"):
-                shutil.rmtree(area, ignore_errors=True)
+            if not self._keeps():
+                # With whatever modes the job gave to what it made.
+                remove(area)
+                if os.path.exists(area):
+                    self.log.error("The job's directory could not be removed", area)
+
+    def _keeps(self) -> bool:
+        return configured.is_set(self.ceParameters, "KeepWorkArea")
 
     def _run(self, area: str, proxy: Optional[str], submitted: dict[str, Any]) -> dict[str, Any]:
         description = submitted.get("jobDesc") or {}
@@ -136,8 +145,8 @@ class IsolatedComputingElement(SingularityComputingElement):  # type: ignore[mis
         made = self._of_dirac("createWorkArea")(description, submitted.get("log"), level, proxy)
         if not made["OK"]:
             return dict(made)
-        with self._renewing(made.get("proxyLocation")):
-            outcome, status = self._contain(self._job(made["tmpDir"], description, proxy))
+        with self._renewing(area, proxy, made.get("proxyLocation")):
+            outcome, status = self._contain(area, self._job(made["tmpDir"], description, proxy))
         result = result_of(outcome, status)
         if not result["OK"]:
             self.log.error("The job did not run to its end", result["Message"])
@@ -145,26 +154,20 @@ class IsolatedComputingElement(SingularityComputingElement):  # type: ignore[mis
 
         return result
 
-    @contextlib.contextmanager
-    def _renewing(self, file: Optional[str]) -> Iterator[None]:
+    def _renewing(
+        self, area: str, proxy: Optional[str], place: Optional[str]
+    ) -> contextlib.AbstractContextManager[None]:
         """
         Have DIRAC renew the job's proxy for as long as it runs.
         """
-        if file is None:
-            yield
-            return
-        task = gThreadScheduler.addPeriodicTask(
-            self.proxyCheckPeriod, self._monitorProxy, taskArgs=(file,), executions=0, elapsedTime=0
-        )
-        if not task["OK"]:
-            self.log.warn("The proxy will not be renewed", task["Message"])
-        try:
-            yield
-        finally:
-            if task["OK"]:
-                gThreadScheduler.removeTask(task["Value"])
+        if not proxy or place is None:
+            return contextlib.nullcontext()
 
-    def _contain(self, job: Job) -> tuple[Outcome, Optional[int]]:
+        return renewing(
+            proxy, place, area=area, renew=self._monitorProxy, period=float(self.proxyCheckPeriod), log=self.log
+        )
+
+    def _contain(self, area: str, job: Job) -> tuple[Outcome, Optional[int]]:
         """
         Run a job that is prepared.
 
@@ -177,17 +180,39 @@ class IsolatedComputingElement(SingularityComputingElement):  # type: ignore[mis
             policy = load_policy(self._option("IsolationSite"), self._option("IsolationExperiment") or "dirac")
             request = request_for(job, policy)
             plan = make_plan(request, policy)
-            command = plan.supervised
         except IsolateError as e:
             return refuse(e, request, trace_places(request, policy), policy), None
         self.log.debug("Plan for the container", plan.explain())
-        ended = CG2Manager().systemCall(
-            0, list(command.argv), callbackFunction=self.sendOutput, env=command.environ, ceParameters=self._limits()
-        )
-        if not ended["OK"]:
-            self.log.error("Fail to run Singularity", ended["Message"])
 
-        return outcome_of(plan, ended["Value"][0] if ended["OK"] else 127), _status_in(job.directory)
+        return self._start(area, plan), _status_in(job.directory)
+
+    def _start(self, area: str, plan: Plan) -> Outcome:
+        """
+        Have DIRAC start a container and wait for its end, or its interruption.
+        """
+        life = Lifeline(area)
+        # Where the pilot is killed, nobody else removes it.
+        command = supervised(plan, life=life.path, estate="" if self._keeps() else area, group=_own_group())
+        limits = configured.limits(self.ceParameters, self.maxRAM)
+        try:
+            ended = CG2Manager().systemCall(
+                0, list(command.argv), callbackFunction=self.sendOutput, env=command.environ, ceParameters=limits
+            )
+            if ended["OK"]:
+                life.over()
+                return outcome_of(plan, ended["Value"][0])
+        except BaseException:
+            # The pilot is told to end, in whatever way: the container ends first.
+            life.cut()
+            self.log.error("The job was interrupted", str(_stopped(plan)))
+            raise
+        finally:
+            life.cut()
+        # The text goes on with the whole command.
+        reason = str(ended["Message"]).partition(" for '")[0]
+        self.log.error("Fail to run Singularity", reason)
+
+        return _given_up(plan, reason)
 
     def _job(self, directory: str, description: dict[str, Any], proxy: Optional[str]) -> Job:
         """
@@ -197,89 +222,57 @@ class IsolatedComputingElement(SingularityComputingElement):  # type: ignore[mis
 
         return Job(
             directory=directory,
-            image=self._image(),
+            image=configured.image(self.ceParameters, self.log),
             environ=self._of_dirac("getEnv")(),
-            binds=tuple(self._binds()),
+            binds=tuple(configured.binds(self.ceParameters, self.log)),
             options=self._option("ContainerOptions") or "",
             installation=None if installs else self._of_dirac("findInstallBaseDir")(),
-            runtime=self._runtime(),
+            runtime=configured.runtime(self.ceParameters, self.log),
             job_id=str(description.get("jobID", 0)),
             vo=(description.get("jobParams") or {}).get("VirtualOrganization") or None,
             pilot_id=gConfig.getValue("/LocalSite/PilotReference", "") or None,
             has_proxy=bool(proxy),
         )
 
-    def _image(self) -> str:
-        root = self._option("ContainerRoot")
-        found = resolve_image(
-            imageRef=self._option("ImageReference"),
-            basePath=self._option("ImageBasePath"),
-            containerRoot=root,
-            log=self.log,
-        )
-
-        # What is not there is refused with the reason.
-        return str(found or root or DEFAULT_ROOT)
-
-    def _runtime(self) -> Optional[str]:
-        """
-        Find the runtime that the configuration names, or that DIRAC brings.
-        """
-        named = self._option("ContainerBin")
-        if named and not os.access(named, os.X_OK):
-            # An option of older releases, which they passed over then.
-            self.log.warn("ContainerBin cannot be executed", named)
-        own = os.path.join(os.path.dirname(sys.executable), "apptainer")
-
-        return next((path for path in (named, own) if path and os.access(path, os.X_OK)), None)
-
-    def _binds(self) -> Iterator[str]:
-        """
-        List the binds that element, site and local storage ask for.
-        """
-        yield from (self._option("ContainerBind") or "").split(",")
-        site = gConfig.getValue("/LocalSite/Site", "")
-        element = gConfig.getValue("/LocalSite/GridCE", "")
-        if site and element:
-            section = f"/Resources/Sites/{site.split('.')[0]}/{site}"
-            for place in (section, f"{section}/CEs/{element}"):
-                yield from gConfig.getValue(f"{place}/ContainerBind", [])
-        for name in gConfig.getValue("/LocalSite/LocalSE", []):
-            yield from self._storage(name)
-
-    def _storage(self, name: str) -> Iterator[str]:
-        """
-        Give the bind of a storage element that is mounted on the node.
-        """
-        element = StorageElement(name)
-        if not element.valid:
-            self.log.warn("Storage Element not valid", name)
-            return
-        found = element.getStorageParameters(protocol="file")
-        if not found["OK"] or "Path" not in found["Value"]:
-            return
-        path, mode = found["Value"]["Path"], found["Value"].get("MountOptions", "ro")
-        if mode in ("ro", "rw"):
-            yield f"{path}:{path}:{mode}"
-        else:
-            self.log.warn("Unknown mount mode", f"{mode} of {name}")
-
-    def _limits(self) -> dict[str, Any]:
-        """
-        Give the options that DIRAC's cgroups read, memory as its own element
-        has it.
-        """
-        if not self.maxRAM:
-            return dict(self.ceParameters)
-        most = self.ceParameters.get("MemoryLimitMB")
-
-        return {**self.ceParameters, "MemoryLimitMB": min(self.maxRAM, int(most)) if most else self.maxRAM}
-
     def _option(self, name: str) -> Optional[str]:
-        return self.ceParameters.get(name) or None
+        return configured.option(self.ceParameters, name)
 
-    def _is_set(self, name: str) -> bool:
-        return str(self.ceParameters.get(name, "")).lower() not in _NO
+
+def _own_group() -> str:
+    """
+    Find this process's cgroup, for what watches: DIRAC removes the job's as
+    soon as the runtime has ended.
+    """
+    found = own_group(mounts_of())
+
+    return "" if found is None else os.path.join(found[1], "cgroup.procs")
+
+
+def _stopped(plan: Plan) -> Outcome:
+    """
+    Wait for the end of a container that was cut off, and record it.
+    """
+    status = wait_for_end(plan)
+
+    # Where DIRAC has taken the status itself, it has sent signals before.
+    return outcome_of(plan, -signal.SIGTERM if status is None else status)
+
+
+def _given_up(plan: Plan, reason: str) -> Outcome:
+    """
+    Tell the outcome of a command that DIRAC could not start, or has ended.
+    """
+    if not was_begun(plan):
+        problem = Problem(
+            kind="runtime-failed",
+            message=f"the command was not started: {reason}",
+            origin="DIRAC's systemCall",
+            advice="look at the limits of the pilot's user and at the node's memory",
+        )
+        return refuse(LaunchError([problem]), plan.request, plan.trace_dirs, plan.policy)
+    outcome = _stopped(plan)
+
+    return attrs.evolve(outcome, message=f"{outcome.message}; DIRAC gave up: {reason}")
 
 
 def _status_in(directory: str) -> Optional[int]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Optional
 
 import attrs
 
-from wlcg_isolate.errors import Problem, RequestError
+from wlcg_isolate.errors import Problem, RequestError, gather
 from wlcg_isolate.mappings import one_line
 from wlcg_isolate.outcome import Outcome
 from wlcg_isolate.policy import Policy
@@ -160,13 +160,8 @@ def binds_of(texts: Iterable[str], cwd: Optional[str] = None) -> tuple[Bind, ...
     Raises:
         RequestError: With every one that cannot be read.
     """
-    binds: list[Bind] = []
-    problems: list[Problem] = []
-    for text in filter(None, map(str.strip, texts)):
-        try:
-            binds.append(_bind(text, cwd or os.getcwd()))
-        except RequestError as e:
-            problems += e.problems
+    place = cwd or os.getcwd()
+    binds, problems = gather(filter(None, map(str.strip, texts)), lambda text: _bind(text, place))
     if problems:
         raise RequestError(problems)
 
