@@ -5,6 +5,7 @@ look at errors.  Run by the pilot's Python; prints what the job became.
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import os
@@ -63,7 +64,7 @@ def run(fields, said):
     job.init(SimpleNamespace(queuedata=QueueData({"name": "Q", "resource": "Q", **said["queue"]})))
     job.usecontainer = True
     if said.get("after"):
-        common.get_utility_commands = lambda order=None, job=None: (
+        common.get_utility_commands = lambda order=None, **_: (
             {"command": said["after"], "args": "", "label": "postprocess"}
             if order == UTILITY_AFTER_PAYLOAD_FINISHED
             else {}
@@ -112,13 +113,15 @@ def payload_group(job):
 def transfer(job, args, label):
     """Have the pilot move one file by its script for that, in a container."""
     file = FileSpec(lfn="file", scope="s", guid="g", dataset="d", ddmendpoint="E", filesize=1, filetype="input")
-    args.input_dir, args.rucio_host = "", ""
+    args.input_dir, args.output_dir, args.rucio_host = "", "", ""
     if label == "stage-in":
         job.indata = [file]
         done = data._stage_in(args, job)
     else:
         job.outdata = [file]
-        done = data._do_stageout(job, [file], "pw", "Q", "output", "", "", "")
+        # In newer versions the pilot's options are handed over.
+        newer = "args" in inspect.signature(data._do_stageout).parameters
+        done = data._do_stageout(job, *([args, [file], "pw"] if newer else [[file], "pw", "Q"]), "output")
 
     return [done, file.status, file.turl or file.surl, list(job.piloterrorcodes)]
 

@@ -324,9 +324,15 @@ def test_graceful_stop_with_own_proxy(pilot):
 
 def test_refused_after_a_start(pilot):
     """A job that is refused is not taken for the one of that number that ran before."""
-    fate, _, codes, _ = pilot.run("exit 0", before=[{"jobid": "4711"}], queue={}, imagename="/nosuch/image")
+    image = pilot.place / "empty.sif"
+    image.touch()
+    found = [
+        pilot.run("exit 0", before=before, imagename=str(image), jobid="4711")
+        for before in ([], [{"jobid": "4711", "imagename": pilot.image}])
+    ]
 
-    assert ("failed", 1360) == (fate, codes[0])
+    assert ("failed", 1309) == (found[0][0], found[0][2][0])
+    assert found[0] == found[1]
 
 
 @pytest.mark.serves("panda", "IMAGE_BASE")
@@ -390,7 +396,7 @@ def mover(pilot):
         source,
         ignore=shutil.ignore_patterns("*.pyc", "user"),
     )
-    (source / "scripts").mkdir()
+    (source / "scripts").mkdir(exist_ok=True)
     for name in ("stagein.py", "stageout.py"):
         # Not executable, as in the pilot's releases.
         (source / "scripts" / name).write_text(SCRIPT)
