@@ -29,6 +29,7 @@ from wlcg_isolate.errors import IsolateError, RequestError
 from wlcg_isolate.outcome import Outcome
 from wlcg_isolate.pilots.cric import invalid, registry_logins, request_for
 from wlcg_isolate.pilots.panda_outcomes import FileStart, interpret, outcome_for, remember, resolve_transform_error
+from wlcg_isolate.pilots.panda_transfers import is_transfer, of_the_site, trusted
 from wlcg_isolate.plan import make_plan
 from wlcg_isolate.policy import Policy, load_policy
 from wlcg_isolate.remains import Start
@@ -49,12 +50,9 @@ __all__ = [
 #: What the pilot starts in a container for transfers.  Source: PanDAWMS/pilot3, pilot/util/default.cfg.
 MIDDLEWARE_PLATFORM = "el9"
 
-#: Labels of what the pilot's scripts do.
-_TRANSFERS = ("stage-in", "stage-out")
-
-#: What those want to know of the site.  Source: PanDAWMS/pilot3, pilot/user/atlas/container.py,
-#: get_middleware_container_script.
-_OF_THE_SITE = ("PILOT_RUCIO_SITENAME",)
+#: What runs in the job's own image.
+_PAYLOAD = "payload"
+_OWN_IMAGE = (_PAYLOAD, "setup")
 
 #: Where the pilot names the payload's own proxy, on queues that serve all kinds of jobs; that in ``X509_USER_PROXY`` is
 #: the pilot's.  Source: PanDAWMS/pilot3, pilot/control/job.py and pilot/user/atlas/container.py.
@@ -93,7 +91,9 @@ def wrapper(executable: str, **kwargs: Any) -> str:
     return _wrapped(executable, job)
 
 
-def create_middleware_container_command(job: Any, cmd: str, label: str = "stage-in", proxy: bool = True) -> str:
+def create_middleware_container_command(
+    job: Any, cmd: str, label: str = "stage-in", proxy: bool = True, *, setup: str = ""
+) -> str:
     """
     Wrap a transfer, which needs the pilot's own proxy and software: it runs
     in the middleware's image.
@@ -101,21 +101,23 @@ def create_middleware_container_command(job: Any, cmd: str, label: str = "stage-
     Args:
         job: The pilot's ``JobData``.
 
-        cmd: Line for bash.
+        cmd: Line for bash.  A script of the pilot's (``./stagein.py``) runs
+            from the pilot's own source: what a payload has left in the working
+            directory is not executed.
 
         label: ``stage-in``, ``stage-out``, ``setup`` or ``general``; a
             ``setup`` runs in the job's own image.
 
         proxy: Whether it gets a private copy of the proxy that ``X509_USER_PROXY`` names.
 
+        setup: Line for bash that comes first, such as ``lsetup rucio``, for
+            plug-ins that call this.
+
     Raises:
         PilotException: It cannot be isolated; the job has the error code that
             says why.
     """
-    if label in _TRANSFERS and cmd.startswith("./"):
-        # Scripts of the pilot's, which are not executable and name no certain interpreter.
-        cmd = f"python3 {cmd}"
-    line = _wrapped(cmd, job, platform=None if label == "setup" else MIDDLEWARE_PLATFORM, proxy=proxy)
+    line = _wrapped(cmd, job, label, proxy=proxy, setup=setup)
     if line:
         return line
     from pilot.common.exception import PilotException
@@ -134,46 +136,46 @@ def create_stagein_container_command(workdir: str, cmd: str) -> str:
     raise RequestError([invalid("create_stagein_container_command", f"has no job for {workdir}: {cmd[:40]!r}")])
 
 
-def _wrapped(executable: str, job: Any, *, platform: Optional[str] = None, proxy: bool = False) -> str:
+def _wrapped(executable: str, job: Any, label: str = _PAYLOAD, *, proxy: bool = False, setup: str = "") -> str:
     policy, request, outcome_file = None, None, ""
     private = _Private(job.workdir)
     try:
         policy = load_policy()
-        request = request_for(_without_export(executable), job, platform=platform, policy=policy)
-        request = _with_proxy(request, "X509_USER_PROXY" if proxy else OWN_PROXY)
-        if platform:
-            known = {name: os.environ[name] for name in _OF_THE_SITE if name in os.environ}
-            request = attrs.evolve(request, env={**known, **request.env})
+        executable, binds = trusted(executable) if is_transfer(executable, label) else (executable, ())
+        executable = f"{setup}\n{executable}" if setup else executable
+        request = _asked(executable, job, label, "X509_USER_PROXY" if proxy else OWN_PROXY, policy)
+        request = attrs.evolve(request, binds=(*request.binds, *binds))
         logins = registry_logins(job) if (request.image or "").startswith("docker://") else None
         settings = [f"image.registry_credentials={private.file('.auth', logins)}"] if logins else []
         plan = make_plan(request, load_policy(operator=settings) if settings else policy)
         if request.credentials or settings:
-            outcome_file = private.file(".outcome", "") if platform is None else ""
+            outcome_file = private.file(".outcome", "") if label in _OWN_IMAGE else ""
             line = _line_of_run(request, settings, private, outcome_file)
         else:
             line = plan.shell()
     except IsolateError as e:
         private.remove()
         outcome = refuse(e, request, trace_places(request, policy or Policy()), policy)
-        if platform is None:
-            remember(job, outcome)
-        _give_up(job, outcome)
+        _give_up(job, outcome, label)
         return ""
     script = private.file(".sh", _ONCE + line)
-    if platform is None:
-        remember(
-            job, FileStart(outcome=outcome_file, files=private.files) if outcome_file else Start.of(plan, over=True)
-        )
+    if label in _OWN_IMAGE:
+        start = FileStart(outcome=outcome_file, files=private.files) if outcome_file else Start.of(plan, over=True)
+        remember(job, start)
 
     return f"exec /bin/sh {shlex.quote(script)}"
 
 
-def _with_proxy(request: Request, variable: str) -> Request:
-    source = os.environ.get(variable)
-    if not source:
-        return request
+def _asked(executable: str, job: Any, label: str, proxy: str, policy: Policy) -> Request:
+    platform: Optional[str] = None
+    env: dict[str, str] = {}
+    if label not in _OWN_IMAGE:
+        platform, env = MIDDLEWARE_PLATFORM, of_the_site()
+    request = request_for(_without_export(executable), job, platform=platform, policy=policy)
+    source = os.environ.get(proxy)
+    credentials = (Credential(variable="X509_USER_PROXY", source=source),) if source else ()
 
-    return attrs.evolve(request, credentials=(Credential(variable="X509_USER_PROXY", source=source),))
+    return attrs.evolve(request, env={**env, **request.env}, credentials=credentials)
 
 
 def _without_export(executable: str) -> str:
@@ -250,8 +252,10 @@ def _line_of_run(request: Request, settings: list[str], private: _Private, outco
 _NEEDED = ("attrs", "cattrs", "spython", "structlog", "wlcg_isolate")
 
 
-def _give_up(job: Any, outcome: Outcome) -> None:
+def _give_up(job: Any, outcome: Outcome, label: str) -> None:
     from pilot.common.errorcodes import ErrorCodes
 
+    if label in _OWN_IMAGE:
+        remember(job, outcome)
     code, text = mappings.panda(outcome)
     job.piloterrorcodes, job.piloterrordiags = ErrorCodes().add_error_code(code, priority=True, msg=text)

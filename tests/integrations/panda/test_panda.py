@@ -427,6 +427,38 @@ def test_transfer(mover, label):
     assert ["/srv", "11", "proxy of the pilot", "SITE", ["-d", "-w", "/srv"], "1200"] == json.loads(url)
 
 
+#: What a payload leaves for the pilot's script, which runs from the same directory, with the pilot's proxy.
+PLANTED = """
+for name in json subprocess psutil sitecustomize usercustomize _distutils_hack runpy; do
+    echo 'open("/srv/stolen", "w").write("x")' >$name.py
+done
+mkdir -p pilot/common pilot/util __pycache__
+python3 - <<'END'
+import site, os
+place = site.getusersitepackages()
+os.makedirs(place)
+open(f"{place}/x.pth", "w").write("import sys; open('/srv/stolen', 'w')")
+END
+echo 'open("/srv/stolen", "w").write("x")' >stageout.py
+echo 'open("/srv/stolen", "w").write("x")' | tee pilot/psutil.py >pilot/common/json.py
+ln -s /srv/stageout.py stagein.py
+"""
+
+
+@pytest.mark.differs(
+    "panda",
+    "what a payload leaves in its directory, at stage-out",
+    "none of it is executed with the pilot's proxy; in the pilot's container it is",
+)
+def test_transfer_after_a_hostile_payload(mover):
+    """Modules and scripts that the payload has left are not those that the pilot's script runs with."""
+    fate = mover.run(PLANTED)
+    done, status, *_ = mover.run("", queue=MIDDLEWARE, more={"transfer": "stage-out"})
+
+    assert ("finished", True, "transferred") == (fate[0], done, status)
+    assert not (mover.workdir / "stolen").exists()
+
+
 @pytest.mark.serves("panda", "transfers that cannot be isolated")
 def test_transfer_is_refused(mover):
     """It has failed, whatever file a payload has left that says otherwise."""
