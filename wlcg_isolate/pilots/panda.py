@@ -160,8 +160,8 @@ def _wrapped(executable: str, job: Any, label: str = _PAYLOAD, *, proxy: bool = 
         return ""
     script = private.file(".sh", _ONCE + line)
     if label in _OWN_IMAGE:
-        start = FileStart(outcome=outcome_file, files=private.files) if outcome_file else Start.of(plan, over=True)
-        remember(job, start)
+        kept = FileStart(outcome=outcome_file, files=private.files, trace_dirs=plan.trace_dirs)
+        remember(job, kept if outcome_file else Start.of(plan, over=True))
 
     return f"exec /bin/sh {shlex.quote(script)}"
 

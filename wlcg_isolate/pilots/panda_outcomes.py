@@ -14,14 +14,15 @@ import contextlib
 import json
 import os
 import signal
+import time
 from typing import Any, Optional, Union
 
 import attrs
 
 from wlcg_isolate import mappings
 from wlcg_isolate._values import as_tuple
-from wlcg_isolate.errors import RequestError
-from wlcg_isolate.outcome import Outcome, classify, of_dict
+from wlcg_isolate.errors import IsolateError, RequestError
+from wlcg_isolate.outcome import Outcome, classify, of_dict, of_kind
 from wlcg_isolate.pilots.cric import text_of
 from wlcg_isolate.remains import Start, outcome_of
 
@@ -50,10 +51,16 @@ class FileStart:
         outcome: File that takes the outcome.
 
         files: All that were written for it.
+
+        trace_dirs: Directories for trace records.
+
+        since: When it was prepared, in microseconds since 1970.
     """
 
     outcome: str
     files: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
+    trace_dirs: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
+    since: int = attrs.field(factory=lambda: time.time_ns() // 1000)
 
 
 _starts: dict[str, Union[Start, FileStart, Outcome]] = {}
@@ -79,7 +86,7 @@ def outcome_for(job: Any) -> Optional[Outcome]:
     start = _starts.get(text_of(job, "jobid"))
     if start is None or isinstance(start, Outcome):
         return start
-    outcome = _outcome_in(start) if isinstance(start, FileStart) else _outcome_left_by(start)
+    outcome = _outcome_in(start, job) if isinstance(start, FileStart) else _outcome_left_by(start)
     # Short, and the same whenever it is asked for again.
     remember(job, outcome)
 
@@ -94,7 +101,7 @@ def _outcome_left_by(start: Start) -> Outcome:
         return outcome_of(start, 128 + signal.SIGTERM)
 
 
-def _outcome_in(start: FileStart) -> Outcome:
+def _outcome_in(start: FileStart, job: Any) -> Outcome:
     """
     Read the outcome that ``run`` has written: nobody else can write there.
     """
@@ -102,12 +109,33 @@ def _outcome_in(start: FileStart) -> Outcome:
         with open(start.outcome, encoding="utf-8") as opened:
             outcome = of_dict(json.load(opened))
     except (OSError, ValueError):
-        outcome = classify(-signal.SIGKILL, "", started=False)
+        outcome = _lost(start, text_of(job, "jobid"))
     for file in start.files:
         with contextlib.suppress(OSError):
             os.unlink(file)
 
     return outcome
+
+
+def _lost(start: FileStart, job_id: str) -> Outcome:
+    """
+    Tell what is known when the command line was killed: the records say
+    whether the payload had started.
+    """
+    from wlcg_isolate.trace.query import Question, find
+
+    places = [place for place in start.trace_dirs if os.path.isdir(place)]
+    # Clocks of file systems play no part: the records are of this node.
+    question = Question(jobs=(job_id,), started_after=start.since, lookback=0)
+    found = []
+    with contextlib.suppress(IsolateError, OSError):
+        found = find(places, question, engine="plain").payloads if places else []
+    if not any(payload["started"] for payload in found):
+        return classify(-signal.SIGKILL, "", started=False)
+
+    # The pilot does it, with TERM first.
+    reason = "ended, and before it could tell so did the command line that ran it"
+    return of_kind("stopped", reason, started=True, signal=int(signal.SIGTERM))
 
 
 def resolve_transform_error(exit_code: int, stderr: str, job: Any = None) -> int:

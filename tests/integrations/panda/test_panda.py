@@ -5,11 +5,13 @@ PanDA's pilot 3 runs jobs through its own execution code and the plug-in of
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -61,6 +63,16 @@ class Pilot:
         lines = [line for file in self.place.rglob("*.jsonl") for line in file.read_text().splitlines()]
 
         return [record for record in map(json.loads, lines) if record["event.action"].startswith("payload.")]
+
+
+def commands_with(word):
+    """List the processes of this machine that have it in their command."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found.append(path.read_bytes())
+
+    return [words for words in found if word in words]
 
 
 @pytest.fixture
@@ -235,10 +247,9 @@ def test_graceful_stop(pilot):
     """The pilot's TERM to the whole session ends the payload, which is not blamed, and leaves nothing behind."""
     ready = pilot.workdir / "ready"
     fate, _, codes, _ = pilot.run("echo >ready; exec sleep 60.4711", more={"stop_when": str(ready)})
-    running = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
 
     assert ("failed", 1201) == (fate, codes[0])
-    assert [] == [words for words in running if b"60.4711" in words]
+    assert [] == commands_with(b"60.4711")
     assert [] == list(pilot.workdir.parent.glob(".wlcg-isolate-*"))
     assert "payload.end" == pilot.records()[-1]["event.action"]
 
@@ -303,6 +314,28 @@ def test_command_after_the_payload_fails(pilot):
     assert ("failed", 7, [1357, 1305]) == (fate, status, codes)
 
 
+@pytest.mark.parametrize("own", [False, True])
+def test_graceful_stop_is_ignored(pilot, own):
+    """A payload that ignores TERM is ended with its pilot's patience, and it is not the runtime that is blamed."""
+    (pilot.place / "own").write_text("proxy of the user")
+    site = pilot.place / "site.toml"
+    site.write_text("version = 1\n[payload]\ngrace_seconds = 5\n")
+    site.chmod(0o600)
+    environ = {"WLCG_ISOLATE_SITE": str(site)}
+    if own:
+        environ["X509_UNIFIED_DISPATCH"] = str(pilot.place / "own")
+    ready = pilot.workdir / "ready"
+    fate, _, codes, texts = pilot.run(
+        "trap '' TERM; echo >ready; sleep 60.4714; sleep 60.4714", environ=environ, more={"stop_when": str(ready)}
+    )
+    deadline = time.monotonic() + 10
+    while (running := commands_with(b"60.4714")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+    assert ("failed", 1201) == (fate, codes[0]), texts
+    assert [] == running
+
+
 def test_graceful_stop_with_own_proxy(pilot):
     """The signal reaches the payload also where the command line runs it, and no file is left."""
     own = pilot.place / "own"
@@ -314,10 +347,9 @@ def test_graceful_stop_with_own_proxy(pilot):
         environ={"X509_UNIFIED_DISPATCH": str(own)},
         more={"stop_when": str(ready)},
     )
-    running = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
 
     assert ("failed", 1201) == (fate, codes[0])
-    assert [] == [words for words in running if b"60.4712" in words]
+    assert [] == commands_with(b"60.4712")
     assert [] == list(pilot.workdir.parent.glob(".wlcg-isolate-*"))
     assert "payload.end" == pilot.records()[-1]["event.action"]
 
