@@ -67,6 +67,13 @@ def test_payload_has_no_proxy(job, run):
     assert 1305 == panda.resolve_transform_error(7, "Failed to create user namespace", job)
 
 
+def test_setup_in_the_image_of_the_job(job, run):
+    """It runs in an image that a user has made, so the pilot's proxy is not handed over."""
+    line = panda.create_middleware_container_command(job, 'echo "${X509_USER_PROXY-none}"', label="setup")
+
+    assert (0, "none\n") == run(line)
+
+
 def test_no_value_is_in_an_argument(job, run):
     """The line that others can see with ps has no value of a variable in it."""
     job.infosys.queuedata.environ = "SECRET=hunter2"

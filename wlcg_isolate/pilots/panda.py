@@ -108,7 +108,8 @@ def create_middleware_container_command(
         label: ``stage-in``, ``stage-out``, ``setup`` or ``general``; a
             ``setup`` runs in the job's own image.
 
-        proxy: Whether it gets a private copy of the proxy that ``X509_USER_PROXY`` names.
+        proxy: Whether it gets a private copy of the proxy that ``X509_USER_PROXY`` names.  A
+            ``setup`` never does.
 
         setup: Line for bash that comes first, such as ``lsetup rucio``, for
             plug-ins that call this.
@@ -143,7 +144,7 @@ def _wrapped(executable: str, job: Any, label: str = _PAYLOAD, *, proxy: bool = 
         policy = load_policy()
         executable, binds = trusted(executable) if is_transfer(executable, label) else (executable, ())
         executable = f"{setup}\n{executable}" if setup else executable
-        request = _asked(executable, job, label, "X509_USER_PROXY" if proxy else OWN_PROXY, policy)
+        request = _asked(executable, job, label, proxy, policy)
         request = attrs.evolve(request, binds=(*request.binds, *binds))
         logins = registry_logins(job) if (request.image or "").startswith("docker://") else None
         settings = [f"image.registry_credentials={private.file('.auth', logins)}"] if logins else []
@@ -166,13 +167,15 @@ def _wrapped(executable: str, job: Any, label: str = _PAYLOAD, *, proxy: bool = 
     return f"exec /bin/sh {shlex.quote(script)}"
 
 
-def _asked(executable: str, job: Any, label: str, proxy: str, policy: Policy) -> Request:
+def _asked(executable: str, job: Any, label: str, proxy: bool, policy: Policy) -> Request:
     platform: Optional[str] = None
     env: dict[str, str] = {}
     if label not in _OWN_IMAGE:
         platform, env = MIDDLEWARE_PLATFORM, of_the_site()
     request = request_for(_without_export(executable), job, platform=platform, policy=policy)
-    source = os.environ.get(proxy)
+    # Whoever made the job's image gets no proxy of the pilot's, whatever the pilot asks for.
+    variable = OWN_PROXY if label in _OWN_IMAGE else "X509_USER_PROXY" if proxy else ""
+    source = os.environ.get(variable)
     credentials = (Credential(variable="X509_USER_PROXY", source=source),) if source else ()
 
     return attrs.evolve(request, env={**env, **request.env}, credentials=credentials)

@@ -125,7 +125,6 @@ def _lost(start: FileStart, job_id: str) -> Outcome:
     from wlcg_isolate.trace.query import Question, find
 
     places = [place for place in start.trace_dirs if os.path.isdir(place)]
-    # Clocks of file systems play no part: the records are of this node.
     question = Question(jobs=(job_id,), started_after=start.since, lookback=0)
     found = []
     with contextlib.suppress(IsolateError, OSError):

@@ -27,6 +27,7 @@ from pilot.info.jobdata import JobData  # noqa: E402
 from pilot.info.queuedata import QueueData  # noqa: E402
 from pilot.user.isolated import common  # noqa: E402
 from pilot.util.constants import UTILITY_AFTER_PAYLOAD_FINISHED  # noqa: E402
+from pilot.util.middleware import containerise_general_command  # noqa: E402
 
 NAMES = ("finished_data_in", "validated_payloads", "monitored_payloads", "finished_payloads", "failed_payloads")
 
@@ -114,6 +115,11 @@ def transfer(job, args, label):
     """Have the pilot move one file by its script for that, in a container."""
     file = FileSpec(lfn="file", scope="s", guid="g", dataset="d", ddmendpoint="E", filesize=1, filetype="input")
     args.input_dir, args.output_dir, args.rucio_host = "", "", ""
+    if label == "general":
+        job.debug_command = "env >said; . /etc/os-release; echo $VERSION_ID >>said"
+        newer = "container_options" not in inspect.signature(containerise_general_command).parameters
+        containerise_general_command(job, **({} if newer else {"container_options": ""}), label=label)
+        return [True, None, None, list(job.piloterrorcodes)]
     if label == "stage-in":
         job.indata = [file]
         done = data._stage_in(args, job)

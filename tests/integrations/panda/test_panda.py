@@ -22,6 +22,11 @@ DN = "/DC=ch/DC=cern/OU=Users/CN=someone"
 
 #: Sent over by the pilot itself; here it starts none.
 OUT_OF_SCOPE = {
+    ("panda", "container_type bash for transfers"): "the pilot runs its script on the host, without a container",
+    (
+        "panda",
+        "execArgs and containerExec of a job",
+    ): "options of ALRB's container, and commands for HPO that start one",
     ("panda", "payloads that start a container themselves (runcontainer)"): "the pilot leaves the wrapper out for them",
     ("panda", "event service jobs"): "the pilot leaves the wrapper out for them, but for Raythena",
     ("panda", "choice of software release (asetup, lsetup)"): "runs inside the container as the job's command has it",
@@ -457,6 +462,18 @@ def test_transfer(mover, label):
 
     assert (True, "transferred", []) == (done, status, codes)
     assert ["/srv", "11", "proxy of the pilot", "SITE", ["-d", "-w", "/srv"], "1200"] == json.loads(url)
+
+
+@pytest.mark.serves("panda", "general commands in the middleware's container")
+def test_general_command(mover):
+    """The pilot's function for them has no proxy handed over, neither its own nor the payload's."""
+    own = {"X509_UNIFIED_DISPATCH": str(mover.place / "proxy")}
+    *_, codes = mover.run("", queue=MIDDLEWARE, environ=own, more={"transfer": "general"})
+    said = (mover.workdir / "said").read_text()
+
+    assert [] == codes
+    assert "\n11\n" in said
+    assert "X509" not in said
 
 
 #: What a payload leaves for the pilot's script, which runs from the same directory, with the pilot's proxy.
