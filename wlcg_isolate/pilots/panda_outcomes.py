@@ -22,8 +22,10 @@ import attrs
 from wlcg_isolate import mappings
 from wlcg_isolate._values import as_tuple
 from wlcg_isolate.errors import IsolateError, RequestError
+from wlcg_isolate.launch import leftovers
 from wlcg_isolate.outcome import Outcome, classify, of_dict, of_kind
 from wlcg_isolate.pilots.cric import text_of
+from wlcg_isolate.plan import scratch_name
 from wlcg_isolate.remains import Start, outcome_of
 
 __all__ = ["FileStart", "interpret", "outcome_for", "remember", "resolve_transform_error"]
@@ -37,6 +39,12 @@ _UNSEEN = -1
 
 #: Source: PanDAWMS/pilot3, pilot/common/errorcodes.py, UNKNOWNTRFFAILURE.
 _UNKNOWN_FAILURE = 1315
+
+#: What a killed process needs to be gone, with all that it ran.
+_END_SECONDS, _PAUSE_SECONDS = 2.0, 0.05
+
+#: How the names of private directories begin.
+_SCRATCH = scratch_name("")
 
 #: How many jobs are remembered: more than a pilot runs at a time by far.
 _MOST_JOBS = 256
@@ -110,11 +118,27 @@ def _outcome_in(start: FileStart, job: Any) -> Outcome:
             outcome = of_dict(json.load(opened))
     except (OSError, ValueError):
         outcome = _lost(start, text_of(job, "jobid"))
+        _tidy(start, job.workdir)
     for file in start.files:
         with contextlib.suppress(OSError):
             os.unlink(file)
 
     return outcome
+
+
+def _tidy(start: FileStart, workdir: str) -> None:
+    """
+    Remove what a killed command line has left: the pilot packs the working
+    directory into the job's log, where a copy of a proxy must not be.
+    """
+    deadline = time.monotonic() + _END_SECONDS
+    with contextlib.suppress(OSError):
+        while True:
+            leftovers.forget()
+            leftovers.clean(start.trace_dirs)
+            if not any(name.startswith(_SCRATCH) for name in os.listdir(workdir)) or time.monotonic() > deadline:
+                return
+            time.sleep(_PAUSE_SECONDS)
 
 
 def _lost(start: FileStart, job_id: str) -> Outcome:

@@ -93,7 +93,7 @@ def run(fields, said):
             # lost its parent, on the whole machine.
             said["kill_when"] = ""
             job.piloterrorcodes, job.piloterrordiags = ErrorCodes().add_error_code(ErrorCodes.PAYLOADEXCEEDMAXMEM)
-            os.killpg(payload_group(job), signal.SIGTERM)
+            os.killpg(payload_group(job), signal.Signals[said.get("kill_by", "SIGTERM")])
     args.graceful_stop.set()
     fate = "finished" if not queues.finished_payloads.empty() else "failed"
     if queues.failed_payloads.empty() and fate == "failed":

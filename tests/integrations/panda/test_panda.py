@@ -311,6 +311,25 @@ def test_monitor_ends_the_payload(pilot):
     assert {1201, 1305} & set(codes)
 
 
+@pytest.mark.parametrize("own", [False, True])
+def test_monitor_kills_the_payload(pilot, own):
+    """So it does when it has no patience left; nothing goes on, and the payload has started on record."""
+    (pilot.place / "own").write_text("proxy of the user")
+    environ = {"X509_UNIFIED_DISPATCH": str(pilot.place / "own")} if own else {}
+    ready = str(pilot.workdir / "ready")
+    fate, _, codes, texts = pilot.run(
+        "echo >ready; exec sleep 60.4715", environ=environ, more={"kill_when": ready, "kill_by": "SIGKILL"}
+    )
+    deadline = time.monotonic() + 10
+    while (running := commands_with(b"60.4715")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+    assert ("failed", 1235) == (fate, codes[0]), texts
+    assert [] == running
+    assert not any("before the payload started" in text for text in texts)
+    assert [] == list(pilot.workdir.parent.rglob(".wlcg-isolate-*"))
+
+
 @pytest.mark.serves("panda", "commands after the payload")
 def test_command_after_the_payload_fails(pilot):
     """A good payload does not hide what failed after it."""
@@ -339,6 +358,7 @@ def test_graceful_stop_is_ignored(pilot, own):
 
     assert ("failed", 1201) == (fate, codes[0]), texts
     assert [] == running
+    assert [] == list(pilot.workdir.parent.rglob(".wlcg-isolate-*"))
 
 
 def test_graceful_stop_with_own_proxy(pilot):
