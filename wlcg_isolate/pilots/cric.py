@@ -212,7 +212,8 @@ def _settings(queue: QueueSettings, image: Optional[str], policy: Policy) -> dic
         first = (f"{queue.image_base}/{part}{tag}" for part in ("{name}", "{repository}"))
         settings["image.search"] = (*first, *policy.image_search)
     if queue.runtime:
-        settings["runtime.search"] = (queue.runtime,)
+        # Queues go on to say "singularity" where that has become Apptainer.
+        settings["runtime.search"] = tuple(dict.fromkeys((queue.runtime, *policy.runtime_search)))
 
     return settings
 

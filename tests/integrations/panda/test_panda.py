@@ -196,6 +196,12 @@ def test_no_image(pilot):
     assert "ran" not in pilot.printed()
 
 
+@pytest.mark.serves("panda", "container_type: singularity:pilot, where the node has Apptainer only")
+def test_runtime_has_another_name(pilot):
+    """What the queue names comes first; then what the site has."""
+    assert "finished" == pilot.run("exit 0", queue={"container_type": "singularity:pilot;docker:wrapper"})[0]
+
+
 @pytest.mark.serves("panda", "container_options: binds")
 @pytest.mark.serves("panda", "environ")
 def test_queue_settings(pilot):
