@@ -43,7 +43,7 @@ def job(tmp_path, image):
     )
 
 
-@pytest.mark.serves("panda", "middleware containers for stage-in and stage-out")
+@pytest.mark.serves("panda", "set-up of software for transfers (lsetup)")
 def test_transfer(job, run, tmp_path, image, monkeypatch):
     """A transfer runs in the middleware's image, with the pilot's proxy."""
     site = tmp_path / "site.toml"
@@ -51,10 +51,10 @@ def test_transfer(job, run, tmp_path, image, monkeypatch):
     site.chmod(0o600)
     monkeypatch.setenv("WLCG_ISOLATE_SITE", str(site))
     line = panda.create_middleware_container_command(
-        job, 'cat "$X509_USER_PROXY"; . /etc/os-release; echo " $VERSION_ID"'
+        job, 'cat "$X509_USER_PROXY"; . /etc/os-release; echo " $VERSION_ID $SET"', setup="SET=up"
     )
 
-    assert (0, "proxy of the pilot 13\n") == run(line)
+    assert (0, "proxy of the pilot 13 up\n") == run(line)
     assert [] == list(tmp_path.glob(".wlcg-isolate-*"))
 
 
@@ -65,6 +65,13 @@ def test_payload_has_no_proxy(job, run):
     assert (7, "none 'x'  /srv\n") == run(line)
     assert ("exit-nonzero", 7) == (panda.outcome_for(job).kind, panda.outcome_for(job).exit_code)
     assert 1305 == panda.resolve_transform_error(7, "Failed to create user namespace", job)
+
+
+def test_setup_in_the_image_of_the_job(job, run):
+    """It runs in an image that a user has made, so the pilot's proxy is not handed over."""
+    line = panda.create_middleware_container_command(job, 'echo "${X509_USER_PROXY-none}"', label="setup")
+
+    assert (0, "none\n") == run(line)
 
 
 def test_no_value_is_in_an_argument(job, run):

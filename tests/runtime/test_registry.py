@@ -12,15 +12,18 @@ import io
 import json
 import os
 import stat
+import subprocess
 import tarfile
 import threading
 import typing
 from pathlib import Path
+from types import SimpleNamespace
 
 import attrs
 import pytest
 
 from wlcg_isolate import Bind, PlanError, Policy, launch_plan, make_plan
+from wlcg_isolate.pilots import panda
 
 USER, PASSWORD = "robot", "hunter2-registry"
 BASIC = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
@@ -76,6 +79,10 @@ def _contents(tree):
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w") as tar:
         tar.add(tree, arcname=".")
+        shell = b'#!/bin/sh\nexec /bin/sh "$@"\n'
+        bash = tarfile.TarInfo("./bin/bash")
+        bash.size, bash.mode = len(shell), 0o755
+        tar.addfile(bash, io.BytesIO(shell))
     diff, packed = _digest(layer.getvalue()), gzip.compress(layer.getvalue(), 1)
     rootfs = {"type": "layers", "diff_ids": [diff]}
     config = json.dumps({"architecture": "amd64", "os": "linux", "rootfs": rootfs, "config": {}}).encode()
@@ -162,3 +169,39 @@ def test_file_that_the_payload_would_see(request_for, tmp_path):
         assert [("credential-missing", "image.registry_credentials")] == [
             (problem.kind, problem.origin) for problem in caught.value.problems
         ]
+
+
+@pytest.mark.serves("panda", "DOCKER_TOKENS of a user, where the site lets images be pulled")
+def test_pull_for_panda(registry, watched, tmp_path, monkeypatch):
+    """PanDA's pilot hands over a user's login by file, which is gone afterwards; without it the image is not there."""
+    (tmp_path / "job").mkdir()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "apptainer").symlink_to(watched)
+    site = tmp_path / "site.toml"
+    site.write_text('version = 1\n[image]\npull = ["docker"]\n')
+    site.chmod(0o600)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
+    monkeypatch.setenv("WLCG_ISOLATE_SITE", str(site))
+    token = {"username": USER, "token": PASSWORD, "registry_path": f"docker://{registry}/x"}
+    job = SimpleNamespace(
+        workdir=str(tmp_path / "job"),
+        jobid="4712",
+        imagename=f"docker://{registry}/x/tiny:1",
+        pandasecrets=json.dumps({"DOCKER_TOKENS": json.dumps([token])}),
+        infosys=None,
+    )
+
+    def start():
+        line = panda.wrapper("echo ran; cat /proc/*/environ", job=job)
+        done = subprocess.run(["/bin/bash", "-c", line], capture_output=True, text=True, check=False, timeout=60)
+        return line + done.stdout + done.stderr, panda.outcome_for(job)
+
+    (text, outcome), job.pandasecrets = start(), ""
+    without = start()[1]
+    calls = (tmp_path / "calls").read_text()
+
+    assert ("success", False) == (outcome.kind, without.started), text
+    assert "ran" in text
+    assert "--authfile" in calls
+    assert [] == [place for place in (calls, text) for secret in (PASSWORD, BASIC) if secret in place]
+    assert [] == list(tmp_path.glob(".wlcg-isolate-*"))

@@ -101,6 +101,22 @@ def test_not_proven(place, more):
     assert [NAME, "data", "made"] == names(work)
 
 
+def test_zombie(place):
+    """A pilot that has ended is dead, also where its parent has not asked for it."""
+    work, trace, note = place
+    (trace / DIRECTORY / names(trace / DIRECTORY)[0]).unlink()
+    with subprocess.Popen(["sleep", "60"]) as writer:
+        note(f"{writer.pid}-{procfs.start_ticks(writer.pid)}-{NAME}")
+        leftovers.clean([str(trace)])
+        before = names(work)
+        writer.kill()
+        os.waitid(os.P_PID, writer.pid, os.WEXITED | os.WNOWAIT)
+        leftovers.forget()
+        leftovers.clean([str(trace)])
+
+        assert ([NAME, "data", "made"], ["data"]) == (before, names(work))
+
+
 def test_living_pilot(place):
     """A living pilot's tree stays."""
     work, trace, note = place

@@ -320,8 +320,12 @@ A = "sha256:" + "a" * 64
     [
         ("image_search", "x", ["must be a list of text"]),
         ("image_search", ["a/{repository}"], ["holds 'a/{repository}', which must be an absolute path"]),
-        ("image_search", ["/a"], ["holds '/a', which must hold {repository}, and no .."]),
-        ("image_search", ["/../{repository}"], ["holds '/../{repository}', which must hold {repository}, and no .."]),
+        ("image_search", ["/a"], ["holds '/a', which must hold {repository} or {name}, and no .."]),
+        (
+            "image_search",
+            ["/../{repository}"],
+            ["holds '/../{repository}', which must hold {repository} or {name}, and no .."],
+        ),
         ("image_search", ["/{repository}/{x}"], ["holds '/{repository}/{x}', which must not hold {x}"]),
         ("image_tags", [1], ["must be text, not int"]),
         ("image_goarch", [], ["must map architectures to spellings"]),

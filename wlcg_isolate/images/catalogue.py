@@ -259,9 +259,11 @@ def _searched(reference: Reference, policy: Policy, machine: str) -> Iterator[Ca
         if architecture != machine and "{goarch}" not in layout and "{arch}" not in layout:
             continue
         for registry, tag in itertools.product(
-            registries if "{registry}" in layout else ("",), _tags(reference, architecture, policy)
+            registries if "{registry}" in layout else ("",),
+            _tags(reference, architecture, policy) if "{tag}" in layout else ("",),
         ):
             filled = layout.replace("{registry}", registry).replace("{repository}", repository)
+            filled = filled.replace("{name}", repository.rpartition("/")[2])
             for path in _spelled(filled.replace("{tag}", tag), architecture, policy):
                 yield Candidate(
                     path=policy.on_node(normal_path(path)),

@@ -178,7 +178,8 @@ def notes_in(directory: str) -> list[Found]:
 def _is_living(name: str) -> bool:
     pid, ticks, *_ = name.split("-")
 
-    return procfs.start_ticks(int(pid)) == int(ticks)
+    # One that was killed stays in the list of processes until its parent asks for it.
+    return procfs.start_ticks(int(pid)) == int(ticks) and not procfs.is_zombie(int(pid))
 
 
 def _open(directory: str) -> int:

@@ -10,19 +10,27 @@ Rules:
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Optional
 
 import attrs
 
 from wlcg_isolate.errors import IsolateError, Problem, RequestError
+from wlcg_isolate.pilots.alrb import alrb_problems
 from wlcg_isolate.pilots.options import ExecOptions, parse_options
+from wlcg_isolate.pilots.shell_words import rewritten
+from wlcg_isolate.policy import Policy
 from wlcg_isolate.request import Identity, Payload, Request
 
 #: Source: PanDAWMS/pilot3, pilot/info/queuedata.py, clean.
 _CATCHALL = re.compile(r"""(\w+)=('[^']*'|"[^"]*"|[^\s,]*)""")
+
+#: Source: PanDAWMS/pilot3, pilot/info/queuedata.py, clean.
+_ADDED = ",${workdir} --contain"
 
 #: Source: PanDAWMS/pilot3, pilot/user/atlas/common.py, get_key_values.
 _ENVIRON = re.compile(r"\b(\w+)=(.*?)(?=\s\w+=\s*|$)", re.DOTALL)
@@ -38,6 +46,9 @@ class QueueSettings:
 
         environ: Variables for every payload.
 
+        exports: Commands for a shell, each with ``;``: those variables from
+            the first on whose value names others.
+
         image_base: Directory of unpacked images, or None.
 
         runtime: ``apptainer`` or ``singularity``, where the queue names one
@@ -46,6 +57,7 @@ class QueueSettings:
 
     options: ExecOptions = attrs.field(factory=ExecOptions)
     environ: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    exports: str = attrs.field(default="", repr=False)
     image_base: Optional[str] = None
     runtime: Optional[str] = None
 
@@ -64,16 +76,15 @@ def read_queue(queuedata: Any, workdir: str) -> QueueSettings:
         "singularity_options", catchall.get("apptainer_options", "")
     )
     options = ExecOptions()
+    # The pilot adds the working directory, which is shown anyway, to whatever stands there: a flag, or the last bind.
+    text = text.replace(_ADDED, " --contain")
     try:
         # The pilot writes "none" for an empty field.
         options = parse_options("" if text.lower() == "none" else text, "container_options", {"workdir": workdir})
     except IsolateError as e:
         problems += e.problems
-    environ = dict(_ENVIRON.findall(text_of(queuedata, "environ")))
-    for name, value in environ.items():
-        environ[name] = _unquoted(value)
-        if "$" in value or "`" in value:
-            problems.append(invalid("environ", f"{name} holds what a shell would execute"))
+    environ, exports, faults = _environ(text_of(queuedata, "environ"))
+    problems += faults
     runtime = (getattr(queuedata, "container_type", None) or {}).get("pilot")
     if runtime not in (None, "", "apptainer", "singularity", "container"):
         problems.append(invalid("container_type", f"names {runtime!r} for the pilot"))
@@ -83,12 +94,42 @@ def read_queue(queuedata: Any, workdir: str) -> QueueSettings:
     return QueueSettings(
         options=options,
         environ=environ,
-        image_base=catchall.get("IMAGE_BASE") or os.environ.get("IMAGE_BASE") or None,
+        exports=exports,
+        image_base=os.environ.get("IMAGE_BASE") or catchall.get("IMAGE_BASE") or None,
         runtime=runtime if runtime in ("apptainer", "singularity") else None,
     )
 
 
-def request_for(executable: str, job: Any, *, platform: Optional[str] = None) -> Request:
+def _environ(text: str) -> tuple[dict[str, str], str, list[Problem]]:
+    """
+    Read the variables of a queue.
+
+    The pilot exports them in their order in front of the payload's command,
+    inside the container.  So are those whose value names other variables, and
+    all after these.
+    """
+    environ: dict[str, str] = {}
+    exports: list[str] = []
+    problems = []
+    for name, value in _ENVIRON.findall(text):
+        try:
+            literal, line = rewritten(value.strip().rstrip(";"))
+        except ValueError as e:
+            problems.append(invalid("environ", f"{name} {e}"))
+            continue
+        if not name.isidentifier() or not name.isascii():
+            problems.append(invalid("environ", f"holds {name!r}, which is no name of a variable"))
+        elif literal is None or exports:
+            exports.append(f"export {name}={line}; ")
+        else:
+            environ[name] = literal
+
+    return environ, "".join(exports), problems
+
+
+def request_for(
+    executable: str, job: Any, *, platform: Optional[str] = None, policy: Optional[Policy] = None
+) -> Request:
     """
     Make the request for a job's command.
 
@@ -100,6 +141,9 @@ def request_for(executable: str, job: Any, *, platform: Optional[str] = None) ->
 
         platform: Instead of the job's own image.
 
+        policy: What holds on this node: where names are looked up after
+            ``IMAGE_BASE``, and whether images may be pulled.
+
     Raises:
         RequestError: With every problem of job and queue.
     """
@@ -107,10 +151,11 @@ def request_for(executable: str, job: Any, *, platform: Optional[str] = None) ->
     problems = list(alrb_problems(executable))
     if problems:
         raise RequestError(problems)
-    image = None if platform else _image(job)
+    policy = policy or Policy()
+    image = None if platform else _image(job, pulled="docker" in policy.image_pull)
 
     return Request(
-        payload=Payload(command=("/bin/bash", "-c", executable)),
+        payload=Payload(command=("/bin/bash", "-c", queue.exports + executable)),
         image=image,
         platform=platform or (None if image else _platform(job)),
         workdir=job.workdir,
@@ -122,45 +167,63 @@ def request_for(executable: str, job: Any, *, platform: Optional[str] = None) ->
             user_dn=text_of(job, "produserid") or None,
             source="wms-asserted" if text_of(job, "produserid") else None,
         ),
-        settings=_settings(queue, image),
+        settings=_settings(queue, image, policy),
     )
 
 
-def _settings(queue: QueueSettings, image: Optional[str]) -> dict[str, Any]:
+def registry_logins(job: Any) -> Optional[str]:
+    """
+    Give a user's logins at registries as a runtime reads them from a file, or
+    None when the job has none.
+
+    Raises:
+        RequestError: The secrets of the job cannot be read.
+    """
+    secrets = text_of(job, "pandasecrets")
+    if "DOCKER_TOKENS" not in secrets:
+        return None
+    try:
+        tokens = json.loads(secrets)["DOCKER_TOKENS"]
+        tokens = json.loads(tokens) if isinstance(tokens, str) else tokens
+        logins = {
+            _registry(token["registry_path"]): {"auth": _basic(token["username"], token["token"])} for token in tokens
+        }
+    except (ValueError, KeyError, TypeError, AttributeError):
+        # What is wrong with it would show it.
+        raise RequestError([invalid("pandasecrets", "holds DOCKER_TOKENS that cannot be read")]) from None
+
+    return json.dumps({"auths": logins}) if logins else None
+
+
+def _registry(path: str) -> str:
+    return path.rpartition("://")[2].partition("/")[0]
+
+
+def _basic(user: str, token: str) -> str:
+    return base64.b64encode(f"{user}:{token}".encode()).decode()
+
+
+def _settings(queue: QueueSettings, image: Optional[str], policy: Policy) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     if queue.options.gpus:
         settings["gpu.use"] = queue.options.gpus
     if queue.image_base and image and not image.startswith("/"):
-        settings["image.search"] = (f"{queue.image_base}/{{repository}}:{{tag}}",)
+        tag = ":{tag}" if ":" in image.rpartition("/")[2] else ""
+        first = (f"{queue.image_base}/{part}{tag}" for part in ("{name}", "{repository}"))
+        settings["image.search"] = (*first, *policy.image_search)
     if queue.runtime:
-        settings["runtime.search"] = (queue.runtime,)
+        # Queues go on to say "singularity" where that has become Apptainer.
+        settings["runtime.search"] = tuple(dict.fromkeys((queue.runtime, *policy.runtime_search)))
 
     return settings
 
 
-def alrb_problems(executable: str) -> Iterator[Problem]:
-    """
-    List what a command asks of ATLASLocalRootBase that starts a container.
-
-    Its set-up of software (``asetup``, ``lsetup``) runs inside as it is;
-    ``atlasLocalSetup.sh -c`` and the variables ``ALRB_CONT_*`` would start a
-    second container in this one.
-    """
-    for name in sorted(set(re.findall(r"\bALRB_CONT_[A-Z]+(?==)", executable))):
-        yield invalid("the command", f"sets {name}, which is for containers of ATLASLocalRootBase")
-    for found in re.finditer(r"atlasLocalSetup\.sh\b([^;&|\n]*)", executable):
-        options = re.findall(r"(?<!\S)(-c|--container|-s|-r|-e|-d|-m)(?=[\s=]|$)", found[1])
-        for option in dict.fromkeys(options):
-            if option in ("-c", "--container") or "-c" in options:
-                yield invalid("the command", f"has option {option} of atlasLocalSetup.sh, which starts a container")
-
-
-def _image(job: Any) -> Optional[str]:
+def _image(job: Any, *, pulled: bool) -> Optional[str]:
     name = text_of(job, "imagename")
     if text_of(job, "alrbuserplatform") or name in ("", "NULL"):
         return None
 
-    return name.partition("://")[2] if name.startswith("docker://") else name
+    return name.partition("://")[2] if name.startswith("docker://") and not pulled else name
 
 
 def _platform(job: Any) -> Optional[str]:
@@ -174,12 +237,6 @@ def text_of(thing: Any, name: str) -> str:
     value = getattr(thing, name, None)
 
     return "" if value is None else str(value)
-
-
-def _unquoted(value: str) -> str:
-    value = value.strip().rstrip(";")
-
-    return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"" else value
 
 
 def invalid(origin: str, message: str) -> Problem:

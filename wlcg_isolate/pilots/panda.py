@@ -9,30 +9,30 @@ Rules:
 1. The pilot is imported where its list of errors is needed, and nowhere else.
 2. There is no way to the host: what cannot be isolated is not run, and the
    job has the error code that says why.
-3. The start of each job is remembered here, in the pilot's memory, where no
-   payload reaches it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
-import signal
 import sys
 import tempfile
 from importlib import import_module
-from typing import Any, Optional, Union
+from typing import Any, Optional
 
 import attrs
 
 from wlcg_isolate import mappings
 from wlcg_isolate.errors import IsolateError, RequestError
-from wlcg_isolate.outcome import Outcome, classify, of_dict
-from wlcg_isolate.pilots.cric import invalid, request_for, text_of
+from wlcg_isolate.outcome import Outcome
+from wlcg_isolate.pilots.cric import invalid, registry_logins, request_for
+from wlcg_isolate.pilots.panda_outcomes import FileStart, interpret, outcome_for, remember, resolve_transform_error
+from wlcg_isolate.pilots.panda_transfers import is_transfer, of_the_site, trusted
 from wlcg_isolate.plan import make_plan
 from wlcg_isolate.policy import Policy, load_policy
-from wlcg_isolate.remains import Start, outcome_of
+from wlcg_isolate.remains import Start
 from wlcg_isolate.request import Credential, Request
 from wlcg_isolate.run import refuse, trace_places
 
@@ -47,25 +47,16 @@ __all__ = [
     "wrapper",
 ]
 
-#: Of a process; codes of the pilot are larger.
-_LARGEST_STATUS = 255
-
-#: What the pilot has for a process that it never saw end, and no signal 1.
-#: Source: PanDAWMS/pilot3, pilot/control/payloads/generic.py, run.
-_UNSEEN = -1
-
-#: Source: PanDAWMS/pilot3, pilot/common/errorcodes.py, UNKNOWNTRFFAILURE.
-_UNKNOWN_FAILURE = 1315
-
 #: What the pilot starts in a container for transfers.  Source: PanDAWMS/pilot3, pilot/util/default.cfg.
 MIDDLEWARE_PLATFORM = "el9"
+
+#: What runs in the job's own image.
+_PAYLOAD = "payload"
+_OWN_IMAGE = (_PAYLOAD, "setup")
 
 #: Where the pilot names the payload's own proxy, on queues that serve all kinds of jobs; that in ``X509_USER_PROXY`` is
 #: the pilot's.  Source: PanDAWMS/pilot3, pilot/control/job.py and pilot/user/atlas/container.py.
 OWN_PROXY = "X509_UNIFIED_DISPATCH"
-
-#: By the job: what its start leaves, or the file with its outcome, or that.
-_starts: dict[str, Union[Start, Outcome, str]] = {}
 
 
 def do_use_container(**_kwargs: Any) -> bool:
@@ -100,7 +91,9 @@ def wrapper(executable: str, **kwargs: Any) -> str:
     return _wrapped(executable, job)
 
 
-def create_middleware_container_command(job: Any, cmd: str, label: str = "stage-in", proxy: bool = True) -> str:
+def create_middleware_container_command(
+    job: Any, cmd: str, label: str = "stage-in", proxy: bool = True, *, setup: str = ""
+) -> str:
     """
     Wrap a transfer, which needs the pilot's own proxy and software: it runs
     in the middleware's image.
@@ -108,14 +101,30 @@ def create_middleware_container_command(job: Any, cmd: str, label: str = "stage-
     Args:
         job: The pilot's ``JobData``.
 
-        cmd: Line for bash.
+        cmd: Line for bash.  A script of the pilot's (``./stagein.py``) runs
+            from the pilot's own source: what a payload has left in the working
+            directory is not executed.
 
         label: ``stage-in``, ``stage-out``, ``setup`` or ``general``; a
             ``setup`` runs in the job's own image.
 
-        proxy: Whether it gets a private copy of the proxy that ``X509_USER_PROXY`` names.
+        proxy: Whether it gets a private copy of the proxy that ``X509_USER_PROXY`` names.  A
+            ``setup`` never does.
+
+        setup: Line for bash that comes first, such as ``lsetup rucio``, for
+            plug-ins that call this.
+
+    Raises:
+        PilotException: It cannot be isolated; the job has the error code that
+            says why.
     """
-    return _wrapped(cmd, job, platform=None if label == "setup" else MIDDLEWARE_PLATFORM, proxy=proxy)
+    line = _wrapped(cmd, job, label, proxy=proxy, setup=setup)
+    if line:
+        return line
+    from pilot.common.exception import PilotException
+
+    # The pilot would execute an empty line, which succeeds.
+    raise PilotException(f"{label} cannot be isolated", code=job.piloterrorcodes[0])
 
 
 def create_stagein_container_command(workdir: str, cmd: str) -> str:
@@ -128,27 +137,48 @@ def create_stagein_container_command(workdir: str, cmd: str) -> str:
     raise RequestError([invalid("create_stagein_container_command", f"has no job for {workdir}: {cmd[:40]!r}")])
 
 
-def _wrapped(executable: str, job: Any, *, platform: Optional[str] = None, proxy: bool = False) -> str:
+def _wrapped(executable: str, job: Any, label: str = _PAYLOAD, *, proxy: bool = False, setup: str = "") -> str:
     policy, request, outcome_file = None, None, ""
-    source = os.environ.get("X509_USER_PROXY" if proxy else OWN_PROXY)
+    private = _Private(job.workdir)
     try:
         policy = load_policy()
-        request = request_for(_without_export(executable), job, platform=platform)
-        if source:
-            request = attrs.evolve(request, credentials=(Credential(variable="X509_USER_PROXY", source=source),))
-        plan = make_plan(request, policy)
-        if source:
-            outcome_file = _private(plan.workdir, ".outcome", "") if platform is None else ""
-            line = _line_of_run(request, outcome_file)
+        executable, binds = trusted(executable) if is_transfer(executable, label) else (executable, ())
+        executable = f"{setup}\n{executable}" if setup else executable
+        request = _asked(executable, job, label, proxy, policy)
+        request = attrs.evolve(request, binds=(*request.binds, *binds))
+        logins = registry_logins(job) if (request.image or "").startswith("docker://") else None
+        settings = [f"image.registry_credentials={private.file('.auth', logins)}"] if logins else []
+        plan = make_plan(request, load_policy(operator=settings) if settings else policy)
+        if request.credentials or settings:
+            outcome_file = private.file(".outcome", "") if label in _OWN_IMAGE else ""
+            line = _line_of_run(request, settings, private, outcome_file)
         else:
             line = plan.shell()
     except IsolateError as e:
-        _give_up(job, refuse(e, request, trace_places(request, policy or Policy()), policy))
+        private.remove()
+        outcome = refuse(e, request, trace_places(request, policy or Policy()), policy)
+        _give_up(job, outcome, label)
         return ""
-    if platform is None:
-        _starts[text_of(job, "jobid")] = outcome_file or Start.of(plan, over=True)
+    script = private.file(".sh", _ONCE + line)
+    if label in _OWN_IMAGE:
+        kept = FileStart(outcome=outcome_file, files=private.files, trace_dirs=plan.trace_dirs)
+        remember(job, kept if outcome_file else Start.of(plan, over=True))
 
-    return f"exec /bin/sh {shlex.quote(_private(plan.workdir, '.sh', _ONCE + line))}"
+    return f"exec /bin/sh {shlex.quote(script)}"
+
+
+def _asked(executable: str, job: Any, label: str, proxy: bool, policy: Policy) -> Request:
+    platform: Optional[str] = None
+    env: dict[str, str] = {}
+    if label not in _OWN_IMAGE:
+        platform, env = MIDDLEWARE_PLATFORM, of_the_site()
+    request = request_for(_without_export(executable), job, platform=platform, policy=policy)
+    # Whoever made the job's image gets no proxy of the pilot's, whatever the pilot asks for.
+    variable = OWN_PROXY if label in _OWN_IMAGE else "X509_USER_PROXY" if proxy else ""
+    source = os.environ.get(variable)
+    credentials = (Credential(variable="X509_USER_PROXY", source=source),) if source else ()
+
+    return attrs.evolve(request, env={**env, **request.env}, credentials=credentials)
 
 
 def _without_export(executable: str) -> str:
@@ -161,131 +191,74 @@ def _without_export(executable: str) -> str:
     return executable.replace(f"export X509_USER_PROXY={value};", "") if value else executable
 
 
+class _Private:
+    """
+    Files beside the working directory, where no container sees them.
+    """
+
+    def __init__(self, workdir: str) -> None:
+        self._place = os.path.dirname(os.path.realpath(workdir))
+        self.files: list[str] = []
+
+    def file(self, suffix: str, text: str) -> str:
+        """
+        Write one, that only this user can read.
+        """
+        place = self._place if os.access(self._place, os.W_OK) else None
+        fd, path = tempfile.mkstemp(prefix=".wlcg-isolate-", suffix=suffix, dir=place)
+        self.files.append(path)
+        with os.fdopen(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(f"{text}\n")
+
+        return path
+
+    def remove(self) -> None:
+        """
+        Remove all of them.
+        """
+        for path in self.files:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+
+
 #: A shell reads a script as it goes, from the open file.
 _ONCE = 'rm -f -- "$0"\n'
+
+#: A number that any shell takes in a redirection.
+_REQUEST_FD = 3
 
 _MAIN = "import sys; sys.path[:0] = {}; import wlcg_isolate.__main__"
 
 
-def _line_of_run(request: Request, outcome_file: str) -> str:
+def _line_of_run(request: Request, settings: list[str], private: _Private, outcome: str) -> str:
     """
     Write a line that lets the command line do it all, which private copies of
     credentials need.
+
+    It is executed in the shell's place, so that the pilot's signals reach it,
+    and it reads a file that is gone already.
     """
     places = {os.path.dirname(os.path.dirname(import_module(name).__file__ or "")) for name in _NEEDED}
     values = attrs.asdict(request, filter=lambda _field, value: value not in (None, (), {}))
-    file = _private(str(request.workdir), ".json", json.dumps({**values, "settings": dict(request.settings)}))
+    text = json.dumps({**values, "env": dict(request.env), "settings": dict(request.settings)})
+    file = shlex.quote(private.file(".json", text))
     # Without -I, Python would look for modules in the payload's directory, which the pilot has in PYTHONPATH.
-    words = [sys.executable, "-I", "-c", _MAIN.format(sorted(places)), "run", "--request", file]
-    words += ["--outcome", outcome_file] if outcome_file else []
+    words = [sys.executable, "-I", "-c", _MAIN.format(sorted(places)), "run", "--request", f"/dev/fd/{_REQUEST_FD}"]
+    words += ["--outcome", outcome] if outcome else []
+    for setting in settings:
+        words += ["--set", setting]
 
-    return f"{shlex.join(words)}; status=$?; rm -f -- {shlex.quote(file)}; exit $status"
+    return f"exec {_REQUEST_FD}<{file} && rm -f -- {file} && exec {shlex.join(words)}"
 
 
 #: Where these are, is all that the command line needs.
 _NEEDED = ("attrs", "cattrs", "spython", "structlog", "wlcg_isolate")
 
 
-def _private(workdir: str, suffix: str, text: str) -> str:
-    """
-    Write a file beside the working directory, where no container sees it.
-    """
-    place = os.path.dirname(workdir)
-    fd, path = tempfile.mkstemp(
-        prefix=".wlcg-isolate-", suffix=suffix, dir=place if os.access(place, os.W_OK) else None
-    )
-    with os.fdopen(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
-        file.write(f"{text}\n")
-
-    return path
-
-
-def outcome_for(job: Any) -> Optional[Outcome]:
-    """
-    Tell what became of the job's last command; None for a job that was never
-    wrapped here.
-    """
-    start = _starts.get(text_of(job, "jobid"))
-
-    if isinstance(start, str):
-        start = _starts[text_of(job, "jobid")] = _outcome_in(start)
-    if start is None or isinstance(start, Outcome):
-        return start
-    try:
-        return outcome_of(start)
-    except RequestError:
-        # The line leaves its status unless its shell is ended, which the pilot does, with TERM first.
-        return outcome_of(start, 128 + signal.SIGTERM)
-
-
-def _outcome_in(file: str) -> Outcome:
-    """
-    Read the outcome that ``run`` has written: nobody else can write there.
-    """
-    try:
-        with open(file, encoding="utf-8") as opened:
-            data = json.load(opened)
-        os.unlink(file)
-    except (OSError, ValueError):
-        return classify(-signal.SIGKILL, "", started=False)
-
-    return of_dict(data)
-
-
-def resolve_transform_error(exit_code: int, stderr: str, job: Any = None) -> int:
-    """
-    Give the pilot's error code, in place of its own function of this name.
-
-    With a job that was wrapped here, what the start has left decides.
-    Without one it is a guess from what was printed, which a payload can
-    steer.  A code of the pilot's own, such as that of a time limit, stays.
-    """
-    if exit_code > _LARGEST_STATUS:
-        return exit_code
-    outcome = None if job is None else outcome_for(job)
-    if outcome is None and exit_code == _UNSEEN:
-        return _UNKNOWN_FAILURE
-    if outcome is None:
-        outcome = classify(exit_code, stderr)
-
-    return mappings.panda(outcome)[0]
-
-
-def interpret(job: Any) -> int:
-    """
-    Put the truth into the job, after the pilot's own look at what the payload
-    printed: for the ``diagnose`` module of a plug-in.
-
-    The error code that is reported first is the outcome's, and the exit
-    status is the payload's own (the pilot takes it modulo 255).
-
-    Returns:
-        0 for a success.
-    """
-    outcome = outcome_for(job)
-    if outcome is None:
-        return 0
-    code, text = mappings.panda(outcome)
-    if outcome.exit_code is not None:
-        job.transexitcode = outcome.exit_code
+def _give_up(job: Any, outcome: Outcome, label: str) -> None:
     from pilot.common.errorcodes import ErrorCodes
 
-    errors = ErrorCodes()
-    for guessed in _GUESSED:
-        job.piloterrorcodes, job.piloterrordiags = errors.remove_error_code(guessed)
-    if code:
-        job.piloterrorcodes, job.piloterrordiags = errors.add_error_code(code, priority=True, msg=text)
-
-    return int(code != 0)
-
-
-#: What the pilot guesses from standard error and the exit status.
-#: Source: PanDAWMS/pilot3, pilot/common/errorcodes.py, resolve_transform_error.
-_GUESSED = (1103, 1110, 1199, 1305, 1306, 1307, 1308, 1309, 1315, 1325, 1345, 1372)
-
-
-def _give_up(job: Any, outcome: Outcome) -> None:
-    from pilot.common.errorcodes import ErrorCodes
-
+    if label in _OWN_IMAGE:
+        remember(job, outcome)
     code, text = mappings.panda(outcome)
     job.piloterrorcodes, job.piloterrordiags = ErrorCodes().add_error_code(code, priority=True, msg=text)

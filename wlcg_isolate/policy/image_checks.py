@@ -11,7 +11,7 @@ from typing import Any
 from wlcg_isolate._values import is_checksum, path_fault, text_fault
 from wlcg_isolate.policy.checks import texts
 
-_LAYOUT_WORDS = ("{registry}", "{repository}", "{tag}", "{arch}", "{goarch}")
+_LAYOUT_WORDS = ("{registry}", "{repository}", "{name}", "{tag}", "{arch}", "{goarch}")
 _FORMS = ("tree", "file")
 
 
@@ -22,10 +22,11 @@ def layouts(value: Any) -> Iterator[str]:
     faults = tuple(texts(value))
     yield from faults
     for layout in () if faults else value:
-        odd = [word for word in re.findall(r"\{[^}]*\}?|\}", layout) if word not in _LAYOUT_WORDS]
+        words = re.findall(r"\{[^}]*\}?|\}", layout)
+        odd = [word for word in words if word not in _LAYOUT_WORDS]
         fault = path_fault(layout) or (f"must not hold {odd[0]}" if odd else "")
-        if not fault and ("{repository}" not in layout or ".." in layout.split("/")):
-            fault = "must hold {repository}, and no .."
+        if not fault and (not {"{repository}", "{name}"}.intersection(words) or ".." in layout.split("/")):
+            fault = "must hold {repository} or {name}, and no .."
         if fault:
             yield f"holds {layout!r}, which {fault}"
 

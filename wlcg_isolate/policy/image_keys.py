@@ -72,8 +72,8 @@ class ImageKeys:
         image_allowed_roots: Directories below which images must really lie.
 
         image_search: Layouts in which an OCI name is looked up, in order,
-            with ``{registry}``, ``{repository}``, ``{tag}``, ``{arch}`` and
-            ``{goarch}``.
+            with ``{registry}``, ``{repository}``, its last part ``{name}``,
+            ``{tag}``, ``{arch}`` and ``{goarch}``.
 
         image_registries: Registries to try for a name that has none.
 

@@ -156,6 +156,14 @@ def test_search_is_policy():
     )
 
 
+def test_search_by_the_last_part():
+    """A layout may ask for the last part of a repository only, and for no tag, and is then looked at once."""
+    layouts = ("/x/{name}:{tag}", "/x/{name}", "/y/{repository}")
+
+    assert ["/x/b:t", "/x/b", "/y/a/b"] == paths("r.io/a/b:t", image_search=layouts)
+    assert ["/x/b", "/y/library/b"] == paths("docker://b", image_search=layouts[1:], image_tags=("t1", "t2"))[:2]
+
+
 NAMES = {
     "el9": "/images/{arch}-el9",
     "rhel8": {"x86_64": "/images/el8-x86", "aarch64": "/images/el8-arm"},
