@@ -87,8 +87,8 @@ def request_of(  # noqa: PLR0913 - the arguments of another library
 
         environ: Environment of the runtime.  What differs in it from the
             pilot's own is a variable of the payload, with or without the
-            runtime's prefix; ``HOME``, ``PATH`` and ``LD_LIBRARY_PATH`` need
-            the prefix.
+            runtime's prefix; ``PATH`` and ``LD_LIBRARY_PATH`` need the
+            prefix, and ``HOME`` is always the library's.
 
         fields: Other fields of `Request`, such as *workdir* and *identity*.
 
