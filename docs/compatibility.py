@@ -22,6 +22,7 @@ PILOTS = {
     "htcondor": "HTCondor",
     "slurm": "Slurm",
     "gridengine": "Grid Engine",
+    "lsf": "LSF",
     "pbs": "PBS",
     "script": "Plain batch scripts",
     "testing": "Test harnesses of experiments",

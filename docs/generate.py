@@ -18,6 +18,7 @@ from wlcg_isolate._codes import CONDOR, PANDA, STAND_INS, SYSEXITS, TABLE
 from wlcg_isolate._families import CLASSES, FAMILIES
 from wlcg_isolate._kinds import KINDS
 from wlcg_isolate._wordings import WORDINGS
+from wlcg_isolate.host.batch import ELEMENTS, SYSTEMS
 from wlcg_isolate.policy import Policy
 from wlcg_isolate.policy.explain import plain
 from wlcg_isolate.policy.model import FIELDS, RULES
@@ -267,9 +268,22 @@ def trace() -> str:
     for field in RECORDED:
         where = ", ".join(_where(field))
         lines.append(f"| `{field.name}` | {_type(field)} | {field.source} | {where} | {field.meaning} |")
+    lines += ["", "## Batch systems and computing elements", "", _TRACE_BATCH]
+    for system in (*SYSTEMS, *ELEMENTS):
+        others = (*system.queue.split(), *system.slot.split(), *system.submit_host.split())
+        words = (
+            system.name,
+            *map(_names, (system.job, (*system.array, *system.task), others, system.signs)),
+            system.source,
+        )
+        lines.append(f"| {' | '.join(words)} |")
     lines.append("")
 
     return "\n".join(lines)
+
+
+def _names(names: tuple[str, ...]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def _where(field: Field) -> list[str]:
@@ -308,6 +322,15 @@ This page is made by `docs/generate.py`.
 
 ## Events
 """
+
+_TRACE_BATCH = """\
+What of the pilot's environment `wlcg.batch.*` is read from.
+The innermost system comes first, and the first variable that is set counts.
+Above all of these is HTCondor, whose job is in the file that `_CONDOR_JOB_AD` names, and the factory of a glidein (`GLIDEIN_ClusterId`, `GLIDEIN_ProcId`, `GLIDEIN_Schedd`, `GLIDEIN_Entry_Name`).
+Where all tasks of an array have one id (LSF, Grid Engine), `wlcg.batch.job_id` is `ID[TASK]`.
+
+| system | job | array, task | queue, place, submitted from | only with any of | written down in |
+|---|---|---|---|---|---|"""
 
 _TRACE_FIELDS = """\
 In **bold**: the events that always have the field.

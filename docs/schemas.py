@@ -31,6 +31,17 @@ def attributes(docstring: str) -> dict[str, str]:
     return {name: meaning.strip() for name, _, meaning in (entry.partition(":") for entry in entries) if name}
 
 
+def in_json(meaning: str) -> str:
+    """
+    Write a docstring's sentence for readers who may know no Python.
+    """
+    words = {"``None``": "null", "``True``": "true", "``False``": "false", "None": "null", "``": "`"}
+    for python, json in words.items():
+        meaning = meaning.replace(python, json)
+
+    return meaning[:1].upper() + meaning[1:]
+
+
 def policy_meanings() -> dict[str, str]:
     """
     Read the meanings of all fields of policy, its classes' bases included.
@@ -155,7 +166,7 @@ def _object(kind: type[Any], leave_out: tuple[str, ...]) -> dict[str, Any]:
         "additionalProperties": False,
         "required": [field.name for field in fields if field.default is attrs.NOTHING],
         "properties": {
-            field.name: {**of_type(types[field.name], leave_out), "description": meanings.get(field.name, "")}
+            field.name: {**of_type(types[field.name], leave_out), "description": in_json(meanings.get(field.name, ""))}
             for field in fields
         },
     }

@@ -83,9 +83,14 @@ def _other_problems(converter: cattrs.Converter, data: Mapping[str, Any], known:
     return []
 
 
-def read_request_json(path: str) -> dict[str, Any]:
+def read_request_json(path: str, option: str = "--request") -> dict[str, Any]:
     """
-    Read a request file; ``-`` is standard input.
+    Read a request file, or another one; ``-`` is standard input.
+
+    Args:
+        path: The file.
+
+        option: By what it was named.
 
     Raises:
         RequestError: It cannot be read, or is no JSON object.
@@ -97,22 +102,22 @@ def read_request_json(path: str) -> dict[str, Any]:
             with open(path, "rb") as f:
                 data = json.loads(f.read())
     except OSError as e:
-        raise _unreadable(path, e.strerror or str(e)) from e
+        raise _unreadable(path, e.strerror or str(e), option) from e
     except (ValueError, RecursionError) as e:
-        raise _unreadable(path, f"it is not JSON: {e}") from e
+        raise _unreadable(path, f"it is not JSON: {e}", option) from e
     if not isinstance(data, dict):
-        raise _unreadable(path, "it is not a JSON object")
+        raise _unreadable(path, "it is not a JSON object", option)
 
     return data
 
 
-def _unreadable(path: str, reason: str) -> RequestError:
+def _unreadable(path: str, reason: str, option: str) -> RequestError:
     return RequestError(
         [
             Problem(
                 kind="request-invalid",
-                message=f"request {path!r} cannot be read: {reason}",
-                origin="--request",
+                message=f"{option.lstrip('-')} {path!r} cannot be read: {reason}",
+                origin=option,
                 advice="give a file that holds one JSON object",
             )
         ]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -41,11 +44,16 @@ def run_pytest(place, *words):
 
 @pytest.mark.serves("testing", "pytest plug-in, found by itself")
 def test_example(tmp_path):
-    """The tests of the example pass under the fake."""
-    shutil.copytree(EXAMPLE, tmp_path / "example", ignore=shutil.ignore_patterns("__pycache__"))
-    done = run_pytest(tmp_path / "example")
+    """The tests of the example pass under the fake, and those of the how-to page as they stand there."""
+    place = tmp_path / "example"
+    shutil.copytree(EXAMPLE, place, ignore=shutil.ignore_patterns("__pycache__"))
+    (place / "our.toml").write_text((place / "profile.toml").read_text())
+    (place / "our_pilot.py").write_text("from wlcg_isolate import run_isolated\n")
+    page = (EXAMPLE.parents[1] / "docs/how-to/test-a-profile.md").read_text()
+    (place / "test_page.py").write_text("\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL)))
+    done = run_pytest(place)
 
-    assert "4 passed" in done.stdout, done.stdout + done.stderr
+    assert "8 passed" in done.stdout, done.stdout + done.stderr
 
 
 WRONG = """
@@ -105,11 +113,13 @@ def test_container(harness, tmp_path):
     """The fake's container is one: own processes, own root, binds as asked, no powers."""
     (tmp_path / "in").mkdir()
     binds = (Bind(source=tmp_path / "in", target="/data/in"), Bind(source=tmp_path / "none", required=False))
-    look = "echo $$; grep CapEff /proc/self/status; touch /data/in/x /usr/x /x 2>/dev/null || echo no; ls /"
+    look = "ls -d /proc/[0-9]* | wc -l; grep CapEff /proc/self/status; "
+    look += "touch /data/in/x /usr/x /x 2>/dev/null || echo no; ls /"
     ran = harness.run(Policy(), "sh", "-c", look, binds=binds)
     lines = ran.stdout.split()
 
-    assert int(lines[0]) < 20
+    # Process 1, the payload, and these two.
+    assert "4" == lines[0]
     assert ["CapEff:", "0" * 16, "no"] == lines[1:4]
     assert [] == list((tmp_path / "in").iterdir())
     assert {"/": False, "/dev/shm": True} == {name: ran.mounts[name] for name in ("/", "/dev/shm")}
@@ -129,6 +139,50 @@ def test_variables(harness):
     assert_arrives(ran, "OWN", "1")
     assert_arrives(ran, "WLCG_ISOLATE_ID", ran.outcome.trace_id)
     assert_absent(ran, "BEARER_TOKEN", "SITE_API_TOKEN", "APPTAINER_CONFIGDIR", "binds", "image")
+
+
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGTERM, signal.SIGKILL])
+def test_signals(harness, number):
+    """A signal ends a payload under the fake as anywhere, and nothing is printed of it."""
+    ran = harness.run(Policy(), "sh", "-c", f"echo up; kill -{int(number)} $$; echo no")
+
+    assert ("payload", number, "up\n", "") == (ran.outcome.failed_by, ran.outcome.signal, ran.stdout, ran.stderr)
+
+
+def test_input(harness):
+    """A payload reads what the test says, and nothing of the tester's own input."""
+    reader, writer = os.pipe()
+    old = os.dup(0)
+    os.dup2(reader, 0)
+    try:
+        found = [
+            harness.run(Policy(), "cat", timeout=20, **given).stdout for given in ({}, {"stdin": "é"}, {"stdin": b"x"})
+        ]
+    finally:
+        os.dup2(old, 0)
+        for descriptor in (reader, writer, old):
+            os.close(descriptor)
+
+    assert ["", "é", "x"] == found
+
+
+def test_what_is_left(harness):
+    """In the working directory is what the payload left, and nothing of the look."""
+    ran = harness.run(Policy(), "touch", "x")
+
+    assert ["x"] == os.listdir(ran.workdir)
+    assert ran.environ
+
+
+def test_many_threads(harness):
+    """Payloads of several threads have each its own environment, and the test has its own back."""
+    before = dict(os.environ)
+    with ThreadPoolExecutor(4) as pool:
+        runs = [pool.submit(harness.run, Policy(environment_keep=("N",)), environ={"N": str(n)}) for n in range(8)]
+    found = [run.result() for run in runs]
+
+    assert [(str(n), 1) for n in range(8)] == [(ran.environ["N"], len(ran.calls)) for ran in found]
+    assert before == dict(os.environ)
 
 
 def test_removed_look(harness):

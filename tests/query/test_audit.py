@@ -9,7 +9,7 @@ import pytest
 from wlcg_isolate import TraceError
 from wlcg_isolate.cli import main
 from wlcg_isolate.trace.query import Question
-from wlcg_isolate.trace.query.answer import engine_for
+from wlcg_isolate.trace.query.answer import engine_for, payloads as find_payloads
 from wlcg_isolate.trace.query.audit import audit
 from wlcg_isolate.trace.query.batchlist import read_batch_jobs
 from wlcg_isolate.trace.query.times import recorded
@@ -89,6 +89,32 @@ def test_coverage(tmp_path, lines, capsys):
     assert 3 == status
     assert (2, ["9999.7"]) == tuple(found["coverage"][k] for k in ("batch_jobs", "batch_jobs_without_payloads"))
     assert "1 of 2 batch jobs have no records, not even of a pilot" in found["findings"]
+
+
+def test_arrays(tmp_path, site):
+    """Tasks of a Slurm array are known by the name that sacct gives them, and found by it and by their array."""
+    start = next(r for r in site.records if r["event.action"] == "payload.start")
+    idle = {**start, "event.action": "pilot.start", "event.id": "p2", "container.id": "", "wlcg.pilot.id": "idle"}
+    records = [
+        {**one, "wlcg.batch.job_id": str(90 + i), "wlcg.batch.global_job_id": None,
+         "wlcg.batch.array_job_id": "88", "wlcg.batch.array_task_id": str(i)}
+        for i, one in enumerate([start, idle])
+    ]  # fmt: skip
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    (tmp_path / "jobs").write_text("JobID|State\n88_0|COMPLETED\n88_0.batch|COMPLETED\n88_1|COMPLETED\n88_2|FAILED\n")
+    jobs = read_batch_jobs(str(tmp_path / "jobs"))
+    for engine in ("plain", "duckdb"):
+        with engine_for([str(tmp_path / "a.jsonl")], engine) as asked:
+            covered = audit(asked, Question(), jobs=jobs)["coverage"]
+            found = [
+                len(find_payloads(asked, Question(batch_jobs=[job]))) for job in ("90", "88", "88_0", "88_1", "x_0")
+            ]
+
+        assert (["88_1", "88_2"], ["88_2"], []) == tuple(
+            covered[name]
+            for name in ("batch_jobs_without_payloads", "batch_jobs_without_records", "payloads_of_unknown_batch_jobs")
+        )
+        assert [1, 1, 1, 0, 0] == found
 
 
 def test_everything_found(tmp_path, site, made, capsys):

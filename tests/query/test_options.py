@@ -256,3 +256,19 @@ def _size(terminal, columns):
     import termios
 
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+
+
+def test_pattern_that_the_shell_expands(capsys, tmp_path, payloads, made):
+    """Several places behind one option are all looked at, as of a pattern that nobody quoted."""
+    site = made.Site(seed=3, payloads=60)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    for number, path in enumerate(site.write(tmp_path, files=4)):
+        path.rename(tmp_path / "ab"[number % 2] / path.name)
+    places = ["--trace-dir", str(tmp_path / "a"), str(tmp_path / "b")]
+
+    assert 0 == main(["trace", "find", *places, "--json"])
+    assert [p["trace_id"] for p in payloads] == [p["trace_id"] for p in json.loads(capsys.readouterr().out)]
+    assert 0 == main(["trace", "export", *places, "--parquet", str(tmp_path / "parquet")])
+    capsys.readouterr()
+    assert [p["trace_id"] for p in payloads] == [p["trace_id"] for p in ask(capsys, str(tmp_path / "parquet"))]

@@ -120,6 +120,25 @@ def test_binds_and_variables(image, given, tmp_path):
     assert "x\n" == (tmp_path / "a" / "x").read_text()
 
 
+def test_variables_of_the_runtime(client, image, given):
+    """What the caller's environ holds for the runtime alone does not reach the payload, as with the client."""
+    environ = {**os.environ, "LD_LIBRARY_PATH": "/nosuch", "PATH": f"/nosuch:{os.environ['PATH']}"}
+    command = ["sh", "-c", "echo $PATH; echo $LD_LIBRARY_PATH"]
+    theirs = client.execute(image("tiny"), command, options=["--userns"], environ=environ)
+    ours = execute(image("tiny"), command, environ=environ, **given)
+
+    assert "/nosuch" not in theirs + ours
+
+
+def test_refused_stream(given):
+    """A payload that is refused is an error of the iterator, and on record."""
+    with pytest.raises(LaunchError, match="image-missing: "):
+        next(execute("/nosuch.sif", ["true"], stream=True, **given))
+    records = "".join(file.read_text() for file in Path(given["trace_dir"]).glob("*.jsonl"))
+
+    assert '"event.action":"payload.refused"' in records
+
+
 @pytest.mark.serves("spython", "execute: stream")
 @pytest.mark.parametrize(
     ("stream_type", "expected"),

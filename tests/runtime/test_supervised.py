@@ -18,7 +18,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from wlcg_isolate import Bind, Policy, _supervisor, classify, make_plan, outcome_of, run_isolated
+from wlcg_isolate import Bind, Policy, RequestError, _supervisor, classify, make_plan, outcome_of, run_isolated
 
 ODD = "x $(id) `q` \"'\\ *\n~ ;"
 SHOW = 'pwd; env | grep -v -e SHLVL -e ^_= | sort; cat; for word; do echo "<$word>"; done; echo e >&2; exit 9'
@@ -338,6 +338,29 @@ def test_from_another_language(cli, image, tmp_path):
     assert json.loads(told.stdout) == json.loads(cli.outcome.read_text())
     assert ("exit-nonzero", 5) == (json.loads(told.stdout)["kind"], json.loads(told.stdout)["exit_code"])
     assert ["alice", "alice"] == [record["wlcg.vo"] for record in cli.records()]
+
+
+def test_asked_too_early(request_for, policy, tmp_path):
+    """Of a payload that runs there is no outcome, its directories stay, and the right one is told later."""
+    text = "trap 'cat /tmp/a; exit 6' TERM; echo kept >/tmp/a; echo >/srv/runs; while :; do sleep 0.1; done"
+    plan = make_plan(request_for("sh", "-c", text), policy)
+    process = subprocess.Popen(plan.supervised.argv, env=plan.supervised.environ, stdout=subprocess.PIPE)
+    _until((tmp_path / "work" / "runs").exists)
+    with pytest.raises(
+        RequestError, match=r"request-invalid: the payload still runs, as process \d+ .*; ask once it has ended"
+    ):
+        outcome_of(plan, 0)
+    process.terminate()
+
+    assert b"kept\n" == process.communicate()[0]
+    assert ("exit-nonzero", 6) == (outcome_of(plan, process.returncode).kind, outcome_of(plan, 0).exit_code)
+
+
+@pytest.mark.parametrize("code", [256, 999, -65])
+def test_no_exit_status(request_for, policy, code):
+    """What no process can end with is refused, before anything is written."""
+    with pytest.raises(RequestError, match=f"no process ends with the exit status {code}"):
+        outcome_of(make_plan(request_for("true"), policy), code)
 
 
 def test_clean_up_by_whoever_asks(request_for, policy, tmp_path):

@@ -55,9 +55,11 @@ def test_fake_is_like_real(tmp_path, runtime, image):
         assert_bound(ran, "/srv", writable=True)
         own = {name for name in ran.environ if not name.startswith(_OF_THE_RUNTIME)}
         (call,) = ran.calls
+        killed = harness.run(policy, "sh", "-c", "kill -SEGV $$")
         options = [word for word in call if word.startswith("--")]
         actions = [record["event.action"] for record in ran.records]
         found.append((ran.outcome.kind, ran.outcome.exit_code, ran.stdout, own, options, actions))
+        found[-1] += (killed.outcome.kind, killed.outcome.signal, killed.stderr)
 
     assert found[0] == found[1]
 

@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from wlcg_isolate.host.batch import ELEMENTS, SYSTEMS, batch_of
 from wlcg_isolate.trace import pilot
 from wlcg_isolate.trace.batch import batch_jobs
 
@@ -74,6 +75,48 @@ def test_systems(environ, expected):
     assert expected == shown(environ)
 
 
+@pytest.mark.serves("slurm", "array job and task in trace records")
+@pytest.mark.serves("gridengine", "array in trace records")
+@pytest.mark.serves("pbs", "array in trace records, of OpenPBS and Torque")
+@pytest.mark.serves("lsf", "job, array and queue in trace records")
+@pytest.mark.parametrize(
+    ("environ", "job", "array", "task", "names"),
+    [
+        ({"SLURM_JOB_ID": "90", "SLURM_ARRAY_JOB_ID": "88", "SLURM_ARRAY_TASK_ID": "0"}, "90", "88", "0",
+         ["slurm:90", "slurm:88_0"]),
+        ({"SLURM_JOB_ID": "90"}, "90", None, None, ["slurm:90"]),
+        ({"PBS_JOBID": "7[4].pbs", "PBS_ARRAY_ID": "7[].pbs", "PBS_ARRAY_INDEX": "4"}, "7[4].pbs", "7[].pbs", "4",
+         ["pbs:7[4].pbs"]),
+        ({"PBS_JOBID": "7[4].pbs", "PBS_ARRAYID": "4"}, "7[4].pbs", "7[].pbs", "4", ["pbs:7[4].pbs"]),
+        ({"PBS_JOBID": "7.pbs", "PBS_ARRAYID": "4"}, "7.pbs", None, None, ["pbs:7.pbs"]),
+        ({"LSB_JOBID": "912", "LSB_JOBINDEX": "5"}, "912[5]", "912", "5", ["lsf:912[5]"]),
+        ({"LSB_JOBID": "912", "LSB_JOBINDEX": "0"}, "912", None, None, ["lsf:912"]),
+        ({"JOB_ID": "39", "SGE_TASK_ID": "3"}, "39[3]", "39", "3", ["gridengine:39[3]"]),
+        ({"JOB_ID": "39", "SGE_TASK_ID": "undefined"}, "39", None, None, ["gridengine:39"]),
+        ({"OAR_JOB_ID": "13", "OAR_ARRAY_ID": "12", "OAR_ARRAY_INDEX": "2"}, "13", "12", "2", ["oar:13"]),
+    ],
+)  # fmt: skip
+def test_arrays(environ, job, array, task, names):
+    """A task of an array is recorded by its own name, and with its array and its number there."""
+    fields = pilot.batch_fields(environ, None)
+    fact = batch_of(environ)
+
+    assert (job, array, task) == tuple(
+        fields[f"wlcg.batch.{name}"] for name in ("job_id", "array_job_id", "array_task_id")
+    )
+    assert names == fields["wlcg.batch.all"]
+    assert (fields["wlcg.batch.system"], job) == (fact.system, fact.job_id)
+
+
+def test_sources():
+    """Each row says where its variables are written down, and none names one for two things."""
+    for system in (*SYSTEMS, *ELEMENTS):
+        variables = [*system.job, *system.array, *system.task, *filter(None, (system.queue, system.slot))]
+
+        assert system.source
+        assert len(variables) == len(set(variables))
+
+
 def test_description_of_htcondor():
     """HTCondor's id is in the file that it gives the job; the scheduler's name is a part of the global one."""
     expected = (
@@ -98,7 +141,7 @@ def test_description_of_htcondor():
             ["htcondor:schedd01.example.org#4711.3#1700000000", "glidein:schedd_glideins1@factory.example.org#4711.2",
              "osg-ce:ce01.example.org/jobmanager-condor"],
         ),
-        ("slurm-arc", ["slurm:881234", "arc:https://ce02.example.org:443/arex/AbCdEfGh"]),
+        ("slurm-arc", ["slurm:881234", "slurm:881230_4", "arc:https://ce02.example.org:443/arex/AbCdEfGh"]),
         (
             "grid-engine-cream",
             ["gridengine:3941215", "cream:https://cream01.example.org:8443/CREAM123456789",

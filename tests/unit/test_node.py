@@ -137,6 +137,8 @@ def test_mount_of(path, expected):
         ({"LSB_JOBID": "7"}, BatchFact(system="lsf", job_id="7")),
         ({"SGE_ROOT": "/opt/sge", "JOB_ID": "9"}, BatchFact(system="gridengine", job_id="9")),
         ({"JOB_ID": "9"}, None),
+        ({"SGE_ROOT": "/opt/sge"}, None),
+        ({"SLURM_JOBID": "4711"}, BatchFact(system="slurm", job_id="4711")),
         (
             {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "HOSTNAME": "pilot-x7"},
             BatchFact(system="kubernetes", job_id="pilot-x7"),

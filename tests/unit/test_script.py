@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from wlcg_isolate.cli import options
+from wlcg_isolate.cli.script import script_of
 
 
 def parse(*words):
@@ -31,9 +32,55 @@ def test_script(path, seen, binds):
     assert all(bind.required and not bind.writable and bind.origin == "--script" for bind in request.binds)
 
 
-@pytest.mark.parametrize("command", [[], ["bash"], ["bash", ""]])
-def test_no_script(command):
-    """Without a script the command line is refused."""
-    assert "--script needs an interpreter and a script behind --" in [
-        problem.message for problem in parse("--", *command).problems
-    ]
+@pytest.mark.parametrize(
+    ("called", "command", "source"),
+    [
+        ("work/a/job.sh", "./a/job.sh", None),
+        ("logical/a/job.sh", "./a/job.sh", None),
+        ("work/link.sh", "/script/link.sh", "sw/run.sh"),
+        ("work/inner.sh", "./a/job.sh", None),
+        ("work/sw/run.sh", "/script/run.sh", "sw/run.sh"),
+        ("work/sw/../run.sh", "/script/run.sh", "run.sh"),
+    ],
+)
+def test_links(tmp_path, called, command, source):
+    """Links are followed as the kernel does, so no other file is run, and none is missing in the container."""
+    for name in ("work/a/job.sh", "work/run.sh", "sw/run.sh", "run.sh"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "logical").symlink_to("work")
+    (tmp_path / "work/link.sh").symlink_to("../sw/run.sh")
+    (tmp_path / "work/inner.sh").symlink_to(tmp_path / "work/a/job.sh")
+    (tmp_path / "work/sw").symlink_to("../sw")
+    words = ["--image", "/i", "--workdir", str(tmp_path / "logical"), "--script", "--", "sh", str(tmp_path / called)]
+    request = options.parse(options.parser_for("run", ""), words).request
+
+    assert ("sh", command) == request.payload.command
+    assert ([str(tmp_path / source)] if source else []) == [bind.source for bind in request.binds]
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        ([], "--script needs an interpreter and a script behind --"),
+        (["bash"], "--script needs an interpreter and a script behind --"),
+        (["bash", ""], "--script needs an interpreter and a script behind --"),
+        (["python3", "-u", "x.py"], "--script needs the script as second word behind --, and '-u' is an option"),
+    ],
+)
+def test_no_script(command, reason):
+    """Without a script where one must be the command line is refused."""
+    assert reason in [problem.message for problem in parse("--", *command).problems]
+
+
+def test_no_current_directory(tmp_path, monkeypatch):
+    """A current directory that is gone is left for the check that names it."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+
+    assert (["sh", "/script/job.sh"], "job.sh") == (
+        script_of(["sh", "job.sh"], None)[0],
+        script_of(["sh", "job.sh"], None)[1][0]["source"],
+    )

@@ -248,3 +248,9 @@ def test_unreadable(tmp_path, content, reason):
 
     assert ("request-invalid", "--request") == (problem.kind, problem.origin)
     assert problem.message.startswith(f"request {str(file)!r} cannot be read: {reason}")
+
+
+def test_unreadable_plan(tmp_path):
+    """What was named by another option is called so."""
+    with pytest.raises(RequestError, match=r"plan '.*/none' cannot be read: No such file or directory \(from --plan\)"):
+        read_request_json(str(tmp_path / "none"), "--plan")

@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--outcome", metavar="FILE", help="write the outcome there as well, in JSON")
     options = parser.parse_args(argv)
     try:
-        start = Start.from_dict(read_request_json(options.plan).get("start", {}))
+        start = Start.from_dict(read_request_json(options.plan, "--plan").get("start", {}))
         file = None if options.outcome is None else OutcomeFile(options.outcome)
         outcome = outcome_of(start, options.exit_code)
     except IsolateError as error:

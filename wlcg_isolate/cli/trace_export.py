@@ -36,9 +36,11 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--trace-dir",
         metavar="DIR",
-        action="append",
+        # A shell makes several words of a pattern that nobody quoted.
+        action="extend",
+        nargs="+",
         default=[],
-        help="directory, file or pattern of records (repeatable; default: as for run)",
+        help="directories, files or patterns of records (repeatable; default: as for run)",
     )
     parser.add_argument("--parquet", metavar="DIR", required=True, help="where to")
     parser.add_argument("--site-name", metavar="SITE", default="unknown", help="site of records that name none")

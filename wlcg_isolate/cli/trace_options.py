@@ -133,9 +133,11 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trace-dir",
         metavar="DIR",
-        action="append",
+        # A shell makes several words of a pattern that nobody quoted.
+        action="extend",
+        nargs="+",
         default=[],
-        help="directory, file or pattern of records (repeatable; default: as for run)",
+        help="directories, files or patterns of records (repeatable; default: as for run)",
     )
     parser.add_argument(
         "--engine",

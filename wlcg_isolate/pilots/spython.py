@@ -15,13 +15,13 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any, Optional, Union
 
-from wlcg_isolate.errors import LaunchError, Problem, RequestError
+from wlcg_isolate.errors import IsolateError, LaunchError, Problem, RequestError
 from wlcg_isolate.outcome import Outcome
 from wlcg_isolate.pilots.spython_arguments import problem, request_of
 from wlcg_isolate.plan import make_plan
 from wlcg_isolate.policy import Policy, load_policy
 from wlcg_isolate.request import Request
-from wlcg_isolate.run import run_isolated
+from wlcg_isolate.run import refuse, run_isolated, trace_places
 from wlcg_isolate.running import start_plan
 
 __all__ = ["execute", "request_of"]
@@ -70,7 +70,8 @@ def execute(
     Raises:
         RequestError: As for `request_of`, at once.
 
-        LaunchError: By the iterator, at its end: the payload failed.
+        LaunchError: By the iterator, at its end: the payload failed, or was
+            refused.
     """
     if stream_type not in ("stdout", "stderr", "both"):
         raise RequestError([problem(f"stream_type holds {stream_type!r}", "use stdout, stderr or both")])
@@ -88,7 +89,11 @@ def execute(
 
 
 def _stream(request: Request, policy: Policy, stream_type: str) -> Iterator[str]:
-    plan = make_plan(request, policy)
+    try:
+        plan = make_plan(request, policy)
+    except IsolateError as error:
+        # It is recorded as every refusal is.
+        raise _failure(refuse(error, request, trace_places(request, policy), policy)) from error
     reader, writer = os.pipe()
     with (
         open(reader, encoding="utf-8", errors="replace") as lines,
@@ -101,7 +106,11 @@ def _stream(request: Request, policy: Policy, stream_type: str) -> Iterator[str]
             yield from lines
             outcome = running.wait()
     if outcome.status:
-        raise LaunchError([Problem(kind=outcome.kind, message=outcome.message, origin="payload")])
+        raise _failure(outcome)
+
+
+def _failure(outcome: Outcome) -> LaunchError:
+    return LaunchError([Problem(kind=outcome.kind, message=outcome.message, origin="payload")])
 
 
 def _result(message: Any, outcome: Outcome) -> dict[str, Any]:

@@ -24,6 +24,10 @@ _QUIETER = ("-q", "--quiet", "-s", "--silent", "--nocolor")
 #: By these a relative path is told from a name that policy knows.
 _FILES = (".sif", ".simg", ".img", ".sqfs", ".squashfs")
 
+#: Of the runtime's own environment these never reach a container (apptainer
+#: internal/pkg/util/env/create.go, alwaysOmitKeys); they are for the runtime.
+_OMITTED = ("HOME", "PATH", "LD_LIBRARY_PATH")
+
 #: What the runtime passes on to the container.
 _PREFIXES = ("APPTAINERENV_", "SINGULARITYENV_")
 
@@ -83,7 +87,8 @@ def request_of(  # noqa: PLR0913 - the arguments of another library
 
         environ: Environment of the runtime.  What differs in it from the
             pilot's own is a variable of the payload, with or without the
-            runtime's prefix.
+            runtime's prefix; ``PATH`` and ``LD_LIBRARY_PATH`` need the
+            prefix, and ``HOME`` is always the library's.
 
         fields: Other fields of `Request`, such as *workdir* and *identity*.
 
@@ -94,13 +99,13 @@ def request_of(  # noqa: PLR0913 - the arguments of another library
         image, command = None, image
     refused = {"app": app, "writable": writable, "sudo": sudo, "sudo_options": sudo_options}
     problems = [_refused(name) for name, value in refused.items() if value]
-    found, faults = _options(singularity_options or (), options or ())
+    found, faults = _options(singularity_options, options)
     problems += faults
     reference, faults = _image(image)
     problems += faults
     variables, faults = _variables(environ or {})
     problems += faults
-    binds, faults = _binds(_listed(bind))
+    binds, faults = _binds(bind.split() if isinstance(bind, str) else bind)
     problems += faults
     if command is None:
         problems.append(problem("command is missing", "give a list of words"))
@@ -120,16 +125,19 @@ def request_of(  # noqa: PLR0913 - the arguments of another library
     )
 
 
-def _options(before: Sequence[str], words: Sequence[str]) -> tuple[ExecOptions, list[Problem]]:
+def _options(before: Any, words: Any) -> tuple[ExecOptions, list[Problem]]:
     """
     Read options of the runtime, those before ``exec`` and those after it.
 
     Returns:
         What they ask, and what is wrong with them.
     """
-    problems = [problem(f"option {word} cannot be given", "leave it out") for word in before if word not in _QUIETER]
+    first, problems = _listed("singularity_options", before)
+    second, faults = _listed("options", words)
+    problems += faults
+    problems += [problem(f"option {word} cannot be given", "leave it out") for word in first if word not in _QUIETER]
     try:
-        return parse_options(shlex.join(words), "options"), problems
+        return parse_options(shlex.join(second), "options"), problems
     except RequestError as e:
         return ExecOptions(), [*problems, *e.problems]
 
@@ -149,12 +157,23 @@ def _image(image: Any) -> tuple[Optional[str], list[Problem]]:
     return os.path.abspath(text) if is_path else text, []
 
 
-def _listed(bind: Union[str, Iterable[str], None]) -> list[str]:
-    return [] if not bind else bind.split() if isinstance(bind, str) else [word for word in bind if word]
+def _listed(name: str, value: Any) -> tuple[list[str], list[Problem]]:
+    """
+    Read a list of words: of a text, or of a mapping, other parts would be
+    taken for them.
+    """
+    words = [] if value is None else value if isinstance(value, (str, bytes, Mapping)) else list(value)
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        return [], [problem(f"{name} is no list of words", "give a list")]
+
+    return [word for word in words if word], []
 
 
-def _binds(texts: Iterable[str]) -> tuple[list[Bind], list[Problem]]:
-    return gather((part for word in texts for part in word.split(",")), _bind)
+def _binds(given: Any) -> tuple[list[Bind], list[Problem]]:
+    texts, problems = _listed("bind", given)
+    binds, bad = gather((part for word in texts for part in word.split(",")), _bind)
+
+    return binds, [*problems, *bad]
 
 
 def _bind(text: str) -> Bind:
@@ -179,8 +198,8 @@ def _variables(environ: Mapping[str, str]) -> tuple[dict[str, str], list[Problem
         plain = next((name[len(prefix) :] for prefix in _PREFIXES if name.startswith(prefix)), None)
         if plain is not None:
             variables[plain] = value
-        elif os.environ.get(name) == value:
-            # The pilot's own, of which policy keeps what payloads need.
+        elif name in _OMITTED or os.environ.get(name) == value:
+            # The others are the pilot's own, of which policy keeps what payloads need.
             continue
         elif name.startswith(("APPTAINER_", "SINGULARITY_")):
             problems.append(problem(f"environ holds {name}, which steers the runtime", "say it in policy"))

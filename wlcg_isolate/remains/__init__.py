@@ -9,6 +9,8 @@ Rules:
    that a payload prints counts.
 2. Any process of the same user can ask, the plan's own or another one with
    the plan's JSON; the first answer is kept, and given again.
+3. While the payload runs there is no answer: a wrong one would be kept, and
+   its directories taken from under it.
 """
 
 from __future__ import annotations
@@ -20,14 +22,17 @@ from typing import Optional, Union
 from wlcg_isolate.outcome import Outcome, of_dict
 from wlcg_isolate.plan import Plan
 from wlcg_isolate.remains.judging import judge, left_nothing
-from wlcg_isolate.remains.left import opened_for, prune, read, remove, see, write
+from wlcg_isolate.remains.left import opened_for, prune, read, refuse_early, remove, see, write
 from wlcg_isolate.remains.records import write_records
-from wlcg_isolate.remains.start import Start
+from wlcg_isolate.remains.start import Start, invalid
 
 __all__ = ["Start", "outcome_of"]
 
 #: How long to wait for the watcher to tidy up, once the caller says it is over.
 _WAIT_SECONDS = 2.0
+
+#: An exit status has eight bits (wait(2)), and the last signal is 64 (signal(7)).
+_LOWEST, _HIGHEST = -64, 255
 
 
 def outcome_of(start: Union[Plan, Start], exit_code: Optional[int] = None) -> Outcome:
@@ -45,8 +50,11 @@ def outcome_of(start: Union[Plan, Start], exit_code: Optional[int] = None) -> Ou
             needed after `Plan.shell`, which leaves it.
 
     Raises:
-        RequestError: The exit status is needed.
+        RequestError: The exit status is needed, or cannot be one, or the
+            payload still runs.
     """
+    if exit_code is not None and not _LOWEST <= exit_code <= _HIGHEST:
+        raise invalid(f"no process ends with the exit status {exit_code}", origin="--exit-code")
     if isinstance(start, Plan):
         start = Start.of(start, over=True)
     with opened_for(start) as left:
@@ -59,6 +67,7 @@ def outcome_of(start: Union[Plan, Start], exit_code: Optional[int] = None) -> Ou
         deadline = time.monotonic() + _WAIT_SECONDS
         while exit_code is not None and read(left, "end") is None and time.monotonic() < deadline:
             time.sleep(0.005)
+        refuse_early(left)
         seen = see(left, exit_code)
         outcome = judge(start, seen)
         remove(start.scratch)

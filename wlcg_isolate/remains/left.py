@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple, Optional
 
 from wlcg_isolate._supervisor import STARTS
+from wlcg_isolate.host import evidence
 from wlcg_isolate.launch.scratch import empty
 from wlcg_isolate.remains.start import Start, invalid
 
@@ -130,7 +131,7 @@ def see(left: int, exit_code: Optional[int]) -> Seen:
     code = int(status) if status.isdigit() else exit_code
     if code is None:
         raise invalid("the exit status of the process that was started is needed", origin="--exit-code")
-    started = dict(line.partition(" ")[::2] for line in (read(left, "started") or "").splitlines())
+    started = _started(left)
     begin, over = _time_of(left, "started"), _time_of(left, "over") or _time_of(left, "end") or time.time()
 
     return Seen(
@@ -145,6 +146,27 @@ def see(left: int, exit_code: Optional[int]) -> Seen:
         refused=read(left, "refused") or "",
         words=read(left, "words") or "",
     )
+
+
+def _started(left: int) -> dict[str, str]:
+    return dict(line.partition(" ")[::2] for line in (read(left, "started") or "").splitlines())
+
+
+def refuse_early(left: int) -> None:
+    """
+    Let nobody ask of a payload that runs.
+
+    Raises:
+        RequestError: Its process is there, and nothing says that it is over.
+    """
+    started = _started(left)
+    pid, ticks = started.get("pid", ""), started.get("start_ticks", "")
+    if read(left, "end") is not None or not (pid.isdigit() and ticks.isdigit()):
+        return
+    found = evidence.process(int(pid))
+    # Another process may have its number by now.
+    if found.start_ticks == int(ticks) and not found.ended:
+        raise invalid(f"the payload still runs, as process {pid}", advice="ask once it has ended")
 
 
 def _time_of(directory: int, name: str) -> float:

@@ -153,10 +153,11 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [None]
 
 
-def invalid(message: str, origin: str = "--plan") -> RequestError:
+_ADVICE = "give the JSON of wlcg-isolate plan --json, and the exit status of what was started"
+
+
+def invalid(message: str, origin: str = "--plan", advice: str = _ADVICE) -> RequestError:
     """
     Make the error that says what is wrong with a description, or missing.
     """
-    advice = "give the JSON of wlcg-isolate plan --json, and the exit status of what was started"
-
     return RequestError([Problem(kind="request-invalid", message=message, origin=origin, advice=advice)])

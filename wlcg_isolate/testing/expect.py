@@ -16,17 +16,17 @@ from wlcg_isolate.plan import Plan
 from wlcg_isolate.testing.harness import Ran
 
 
-def assert_absent(what: Union[Plan, Ran], *names: str) -> None:
+def assert_absent(what: Union[Plan, Ran], name: str, *names: str) -> None:
     """
-    Say that variables do not arrive.
+    Say that a variable, and others, do not arrive.
 
     Raises:
         AssertionError: One does, or the payload was never started.
     """
     environ = _environ(what)
-    for name in names:
-        if name in environ:
-            raise AssertionError(f"{name} arrives at the payload{_why(what, name)}")
+    for one in (name, *names):
+        if one in environ:
+            raise AssertionError(f"{one} arrives at the payload{_why(what, one)}")
 
 
 def assert_arrives(what: Union[Plan, Ran], name: str, value: Optional[str] = None) -> None:

@@ -3,8 +3,10 @@ Payloads that a test runs, under the fake or under the real runtime.
 
 Rules:
 
-1. The pilot's environment is what the test says, whoever runs the test.
+1. The pilot's environment is what the test says, whoever runs the test.  It
+   is this process's meanwhile, so payloads of several threads take turns.
 2. What a payload was given is read in its container, not taken from the plan.
+3. What a payload reads is what the test says, never the tester's terminal.
 """
 
 from __future__ import annotations
@@ -13,8 +15,9 @@ import json
 import os
 import re
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Optional, Union
 from unittest import mock
@@ -34,6 +37,8 @@ _LOOK = (
 )
 
 _OCTAL = re.compile(r"\\([0-7]{3})")
+
+_turn = threading.Lock()
 
 #: What an image must have for any plan.
 _IMAGE = ("bin", "srv", "tmp", "var/tmp", "cvmfs")
@@ -137,6 +142,7 @@ class Harness:
         policy: Policy,
         *command: str,
         environ: Optional[Mapping[str, str]] = None,
+        stdin: Union[str, bytes] = b"",
         look: bool = True,
         **request: Any,
     ) -> Ran:
@@ -149,6 +155,8 @@ class Harness:
             command: Program and arguments; nothing but a look when empty.
 
             environ: The pilot's environment, beside ``PATH`` and ``HOME``.
+
+            stdin: What it can read.
 
             look: Whether the image's shell runs first, which sees what the
                 payload is given; without it, *environ* and *mounts* are not
@@ -168,10 +176,15 @@ class Harness:
             "runtime": self.program.path,
             **request,
         }
-        before = len(self.program.argvs())
-        with open(place / "out", "w+b") as out, open(place / "err", "w+b") as err, _pilot(place, environ or {}):
-            outcome = run_isolated(Request(**fields), policy, stdout=out, stderr=err)
-        seen = Path(fields["workdir"])
+        asked, seen = Request(**fields), Path(fields["workdir"])
+        (place / "in").write_bytes(stdin.encode() if isinstance(stdin, str) else stdin)
+        streams = {"stdin": (place / "in", "rb"), "stdout": (place / "out", "wb"), "stderr": (place / "err", "wb")}
+        with ExitStack() as stack:
+            files: dict[str, Any] = {name: stack.enter_context(open(*what)) for name, what in streams.items()}
+            stack.enter_context(_pilot(place, environ or {}))
+            before = len(self.program.argvs())
+            outcome = run_isolated(asked, policy, **files)
+            calls = self.program.argvs()[before:]
 
         return Ran(
             outcome=outcome,
@@ -180,7 +193,7 @@ class Harness:
             stdout=(place / "out").read_text(errors="replace"),
             stderr=(place / "err").read_text(errors="replace"),
             workdir=seen,
-            calls=tuple(self.program.argvs()[before:]),
+            calls=tuple(calls),
             records=tuple(_records(Path(fields["trace_dir"]))),
         )
 
@@ -207,18 +220,21 @@ def _pilot(place: Path, environ: Mapping[str, str]) -> Iterator[None]:
         "WLCG_ISOLATE_SITE": "",
         **environ,
     }
-    with mock.patch.dict(os.environ, given, clear=True):
+    with _turn, mock.patch.dict(os.environ, given, clear=True):
         yield
 
 
 def _seen(workdir: Path, name: str) -> Optional[str]:
     """
-    Read what the look noted; a payload may have removed it.
+    Take what the look noted; a payload may have removed it.
     """
     try:
-        return os.fsdecode((workdir / name).read_bytes())
+        text = os.fsdecode((workdir / name).read_bytes())
+        (workdir / name).unlink()
     except FileNotFoundError:
         return None
+
+    return text
 
 
 def _environ(workdir: Path) -> Optional[dict[str, str]]:

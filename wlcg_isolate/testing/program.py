@@ -124,8 +124,14 @@ for name in $(env | sed -n 's/^\\(PREFIXENV_[A-Za-z_][A-Za-z0-9_]*\\)=.*/\\1/p')
 done
 place=$cwd
 unset binds work cwd image APPTAINER_CONFIGDIR SINGULARITY_CONFIGDIR
-exec chroot "$root" /bin/sh -c 'cd "$1" || exit 255; shift; unset OLDPWD; exec "$@"' sh "$place" \\
-    setpriv --no-new-privs --inh-caps=-all --ambient-caps=-all --bounding-set=-all "$@"
+# No signal of its own ends process 1, so the payload is another one; its end is told as the real one tells it.
+exec chroot "$root" setpriv --no-new-privs --inh-caps=-all --ambient-caps=-all --bounding-set=-all /bin/sh -c '
+    cd "$1" || exit 255
+    shift
+    unset OLDPWD
+    { "$@" 2>&9 9>&-; } 9>&2 2>/dev/null
+    exit $?
+' sh "$place" "$@"
 """
 
 

@@ -15,7 +15,7 @@ import threading
 import time
 import uuid
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Optional
 
 import attrs
@@ -23,6 +23,7 @@ import attrs
 from wlcg_isolate import _events
 from wlcg_isolate.errors import TraceError
 from wlcg_isolate.host import evidence
+from wlcg_isolate.host.batch import BatchJob
 from wlcg_isolate.host.plainfile import read_plain_within
 from wlcg_isolate.policy import Policy
 from wlcg_isolate.policy.journal import JournalSettings
@@ -110,7 +111,7 @@ def batch_fields(environ: Mapping[str, str], job_ad: Optional[str]) -> dict[str,
     if not jobs:
         return {}
     first = attrs.asdict(jobs[0])
-    everyone = [f"{job.system}:{job.global_job_id or job.job_id}" for job in jobs if job.job_id or job.global_job_id]
+    everyone = [f"{job.system}:{name}" for job in jobs for name in _names(job)]
     elements = (job.submit_host for job in jobs if job.system in ("arc", "osg-ce"))
 
     return {
@@ -118,6 +119,14 @@ def batch_fields(environ: Mapping[str, str], job_ad: Optional[str]) -> dict[str,
         "wlcg.batch.all": everyone or None,
         "wlcg.batch.ce": next(elements, None),
     }
+
+
+def _names(job: BatchJob) -> Iterator[str]:
+    if job.global_job_id or job.job_id:
+        yield str(job.global_job_id or job.job_id)
+    if job.system == "slurm" and job.array_job_id:
+        # So squeue(1) and sacct(1) name the task.
+        yield f"{job.array_job_id}_{job.array_task_id}"
 
 
 @functools.lru_cache(maxsize=1)

@@ -45,10 +45,35 @@ def test_array(slurm, script):
     found = slurm.ended(job, 50)
     statuses = sorted(status for _, status in found.values())
     printed = {(slurm.work / f"array-{i}.out").read_text() for i in range(1, 51)}
+    starts = [one for name in found for one in slurm.records(name) if one["event.action"] == "payload.start"]
+    arrays = {(one["wlcg.batch.array_job_id"], one["wlcg.batch.array_task_id"]) for one in starts}
 
     assert ["0:0"] * 16 + ["1:0"] * 17 + ["2:0"] * 17 == statuses
     assert {f"1\ntask {i} job unknown\n" for i in range(1, 51)} == printed
     assert {("payload.start", "payload.end")} == {tuple(actions(slurm.records(name))) for name in found}
+    assert {(job, str(i)) for i in range(1, 51)} == arrays
+    assert {f"slurm:{job}_{one['wlcg.batch.array_task_id']}" for one in starts} == {
+        one["wlcg.batch.all"][1] for one in starts
+    }
+
+
+@pytest.mark.differs(
+    "slurm",
+    "jobs that a task of an array submits",
+    "recorded as of that task's array, whose variables sbatch hands down to them, unless they are unset first",
+)
+@pytest.mark.parametrize(("unset", "array"), [("", True), ("env -u SLURM_ARRAY_JOB_ID -u SLURM_ARRAY_TASK_ID ", False)])
+def test_job_of_a_task(slurm, script, unset, array):
+    """A job that a task of an array submits has its own id, and an array where the environment says so."""
+    (slurm.place / "inner.sh").write_text(script("echo inner\n"))
+    text = f"#!/bin/sh\n{unset}sbatch --parsable --wait --time=5 {slurm.place}/inner.sh\n"
+    job = slurm.submit(text, "--array=7", "--output=outer.out", "--time=5")
+    slurm.ended(job)
+    inner = (slurm.work / "outer.out").read_text().strip()
+    (start,) = [one for one in slurm.records(inner) if one["event.action"] == "payload.start"]
+
+    assert "inner" in slurm.output(inner)
+    assert (job if array else None) == start.get("wlcg.batch.array_job_id")
 
 
 def running(slurm, job):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import inspect
 import os
+from pathlib import Path
 
 import pytest
 from spython.image import Image
@@ -115,8 +116,12 @@ def test_environ(monkeypatch):
     """What the caller has added is the payload's, with or without the runtime's prefix."""
     monkeypatch.setenv("PILOT", "secret")
     given = {"PILOT": "secret", "OWN": "1", "SINGULARITYENV_A": "2", "APPTAINERENV_B": "3"}
+    # These are for the runtime itself, unless they have its prefix.
+    given.update({"PATH": "/opt/apptainer/bin", "HOME": "/x", "LD_LIBRARY_PATH": "/x", "SINGULARITYENV_PATH": "/bin"})
 
-    assert {"OWN": "1", "A": "2", "B": "3"} == dict(spython.request_of("el9", ["true"], environ=given).env)
+    assert {"OWN": "1", "A": "2", "B": "3", "PATH": "/bin"} == dict(
+        spython.request_of("el9", ["true"], environ=given).env
+    )
 
 
 def test_other_fields():
@@ -152,8 +157,28 @@ def test_other_fields():
         ({"environ": {"APPTAINER_BIND": "/x"}}, ["environ holds APPTAINER_BIND"]),
         ({"image": Instance("instance://x", start=False)}, ["instance cannot"]),
         ({"command": None}, ["command is missing"]),
+        (
+            {"bind": {"/a": "/b"}, "options": "--nv", "singularity_options": "-q"},
+            ["singularity_options is no list", "options is no list", "bind is no list"],
+        ),
+        ({"bind": [Path("/a")]}, ["bind is no list of words"]),
     ],
-    ids=["arguments", "options", "stray", "half", "env", "access", "binds", "before", "environ", "instance", "command"],
+    ids=[
+        *(
+            "arguments",
+            "options",
+            "stray",
+            "half",
+            "env",
+            "access",
+            "binds",
+            "before",
+            "environ",
+            "instance",
+            "command",
+        ),
+        *("lists", "paths"),
+    ],
 )
 def test_refused(given, words):
     """What cannot be had is refused by name, all at once, and nothing exits."""

@@ -42,6 +42,8 @@ FIELDS = (
         "or the computing element where no batch system shows itself."),
     row("wlcg.batch.job_id", str, OWN, "own", "The batch system's id of the pilot's job."),
     row("wlcg.batch.global_job_id", str, OWN, "own", "A name of that job that no other cluster has."),
+    row("wlcg.batch.array_job_id", str, OWN, "own", "The array of jobs that it is a task of."),
+    row("wlcg.batch.array_task_id", str, OWN, "own", "Its number in that array."),
     row("wlcg.batch.queue", str, OWN, "own", "Queue, partition or name space."),
     row("wlcg.batch.slot", str, OWN, "own", "Place on the node."),
     row("wlcg.batch.submit_host", str, OWN, "own", "Where the job was submitted."),

@@ -21,7 +21,7 @@ from wlcg_isolate.trace.query.question import Question, User
 from wlcg_isolate.trace.query.rows import Row
 from wlcg_isolate.trace.query.times import recorded
 
-_BATCH = ("wlcg_batch_job_id", "wlcg_batch_global_job_id")
+_BATCH = tuple(f"wlcg_batch_{name}" for name in ("job_id", "global_job_id", "array_job_id", "array_task_id"))
 
 #: What must be known of a payload, to the keys of which one will do.
 _NEEDED: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -170,7 +170,7 @@ def coverage(
         known = {name for job in jobs for name in job.ids}
         found["batch_jobs"] = len(jobs)
         without = [job for job in jobs if seen.isdisjoint(job.ids)]
-        told = {row[name] for row in idle for name in _BATCH}
+        told = {name for row in idle for name in _names(*(row[column] for column in _BATCH))}
         found["batch_jobs_without_payloads"] = sorted(job.ids[0] for job in without)
         found["batch_jobs_without_records"] = sorted(job.ids[0] for job in without if told.isdisjoint(job.ids))
         found["payloads_of_unknown_batch_jobs"] = sorted(
@@ -181,7 +181,18 @@ def coverage(
 
 
 def _ids(payload: Payload) -> list[str]:
-    return [payload[key] for key in ("wlcg.batch.job_id", "wlcg.batch.global_job_id") if payload[key] is not None]
+    return _names(
+        *(payload[f"wlcg.batch.{key}"] for key in ("job_id", "global_job_id", "array_job_id", "array_task_id"))
+    )
+
+
+def _names(job: Optional[str], everywhere: Optional[str], array: Optional[str], task: Optional[str]) -> list[str]:
+    """
+    List what a batch system calls a job; sacct(1) names tasks by their array.
+    """
+    names = (job, everywhere, f"{array}_{task}" if array is not None else None)
+
+    return [name for name in names if name is not None]
 
 
 def _of_samples(samples: Sequence[dict[str, Any]]) -> list[str]:

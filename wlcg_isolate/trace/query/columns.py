@@ -127,6 +127,8 @@ FACTS = (
     _of("text", "wlcg.batch.system", "the batch system"),
     _of("text", "wlcg.batch.job_id", "the batch system's job"),
     _of("text", "wlcg.batch.global_job_id", "the batch system's job, unique everywhere"),
+    _of("text", "wlcg.batch.array_job_id", "the batch system's array of jobs"),
+    _of("text", "wlcg.batch.array_task_id", "number of the job in that array"),
     _of("text", "wlcg.batch.slot", "the batch system's slot"),
     _of("text", "wlcg.batch.ce", "the computing element"),
     _of("text", "container.runtime", "the runtime"),

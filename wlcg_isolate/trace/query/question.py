@@ -24,7 +24,6 @@ _TEXTS: dict[str, tuple[str, ...]] = {
     "jobs": ("wlcg_job_id",),
     "tasks": ("wlcg_job_task_id",),
     "pilots": ("wlcg_pilot_id", "wlcg_pilot_name"),
-    "batch_jobs": ("wlcg_batch_job_id", "wlcg_batch_global_job_id"),
     "vos": ("wlcg_vo",),
     "sites": ("site",),
     "tokens": ("wlcg_token_jti",),
@@ -131,7 +130,8 @@ class Question:
 
         pilots: Pilots.
 
-        batch_jobs: Jobs of the batch system, either form.
+        batch_jobs: Jobs of the batch system, in either form; also arrays, and
+            their tasks as Slurm names them (``ARRAY_TASK``).
 
         images: Images by name, path or digest.
 
@@ -187,6 +187,7 @@ class Question:
         parts = [self._texts(name, columns) for name, columns in _TEXTS.items()]
         parts += [
             AnyOf([Has("host_ip", self.addresses), Is("host_name", self.addresses)]) if self.addresses else None,
+            _batch(self.batch_jobs) if self.batch_jobs else None,
             Is("process_pid", self.pids) if self.pids else None,
             AnyOf([_process(p) for p in self.processes]) if self.processes else None,
             Is("process_linux_cgroup", _above(self.cgroups)) if self.cgroups else None,
@@ -257,6 +258,16 @@ def _process(process: Process) -> Condition:
             Is("process_pid", (process.pid,)),
             Is("wlcg_process_start_ticks", (process.start_ticks,)),
         ]
+    )
+
+
+def _batch(jobs: tuple[str, ...]) -> Condition:
+    columns = ("wlcg_batch_job_id", "wlcg_batch_global_job_id", "wlcg_batch_array_job_id")
+    tasks = (job.split("_") for job in jobs if job.count("_") == 1)
+    array, task = "wlcg_batch_array_job_id", "wlcg_batch_array_task_id"
+
+    return AnyOf(
+        [*(Is(column, jobs) for column in columns), *(All([Is(array, (a,)), Is(task, (t,))]) for a, t in tasks)]
     )
 
 

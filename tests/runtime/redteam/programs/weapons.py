@@ -460,7 +460,7 @@ def signal_group(goal):
 @attempt
 def renice_pilot(goal):
     """Lower the pilot's priority."""
-    os.setpriority(os.PRIO_PROCESS, goal["pid"], 1)
+    os.setpriority(os.PRIO_PROCESS, goal["pid"], os.getpriority(os.PRIO_PROCESS, goal["pid"]) + 1)
 
     return "lowered"
 
@@ -469,7 +469,7 @@ def renice_pilot(goal):
 def renice_user(goal):
     """Lower the priority of all processes of the user."""
     with contextlib.suppress(ProcessLookupError):
-        os.setpriority(os.PRIO_USER, os.getuid(), 2)
+        os.setpriority(os.PRIO_USER, os.getuid(), os.getpriority(os.PRIO_PROCESS, 0) + 2)
 
 
 @attempt
