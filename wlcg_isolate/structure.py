@@ -45,27 +45,6 @@ def request_from_dict(data: Mapping[str, Any]) -> Request:
     return request
 
 
-def request_to_dict(request: Request) -> dict[str, Any]:
-    """
-    Give a request in plain types, of which `request_from_dict` makes the same
-    one; what is not set is left out.
-    """
-    data: dict[str, Any] = attrs.asdict(
-        request,
-        filter=lambda _field, value: value not in (None, (), {}),
-        value_serializer=lambda _instance, _field, value: _plain(value),
-    )
-
-    return data
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
-
-    return [_plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value
-
-
 def _other_problems(converter: cattrs.Converter, data: Mapping[str, Any], known: list[Problem]) -> list[Problem]:
     """
     Check the fields that have the right shape while others have not.

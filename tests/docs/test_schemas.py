@@ -5,6 +5,7 @@ The shipped JSON Schemas agree with what is read.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from importlib import resources
 from pathlib import Path
@@ -164,3 +165,13 @@ def test_bad_outcome(more):
 
     assert [] == list(validator("outcome.schema.json").iter_errors(good))
     assert list(validator("outcome.schema.json").iter_errors({**good, **more}))
+
+
+def test_request_of_the_page():
+    """The request that the page for other languages shows is one."""
+    page = (ROOT / "docs/how-to/call-from-another-language.md").read_text()
+    (block,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    data = json.loads(block)
+
+    assert [] == list(validator("request.schema.json").iter_errors(data))
+    assert "analysis.py" == request_from_dict(data).payload.command[1]

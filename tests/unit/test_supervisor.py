@@ -51,11 +51,12 @@ def test_command(plan, present):
     """What a plan decides is in arguments and variables; the runtime's call is at the end."""
     made = plan("tool", "a b", timeout=1.5, binds=[Bind(source="/cvmfs", target="/tmp/a b\n")])
     argv = made.supervised.argv
-    first, rest = argv[4:14], argv[14:]
+    first, rest = argv[4:17], argv[17:]
 
     assert ("/bin/sh", "-c", PROGRAM, "wlcg-isolate") == argv[:4]
     assert (made.trace_id, made.scratch, "", "1.5", "10", "300", "mnt ipc pid user", "/image", "") == first[:9]
     assert {"rw:/srv", "ro:/cvmfs", "ro:/tmp/a\\040b\\012"} == set(first[9].split())
+    assert ("", "", "") == first[10:]
     assert (*made.trace_dirs, "--", "directory", f"{made.scratch}/tmp/a b\n", "--") == rest[:5]
     assert made.runtime.path == rest[9]
     assert ("/image", *WAITING_SHELL) == rest[-4:]

@@ -17,9 +17,7 @@ import contextlib
 import json
 import os
 import shlex
-import sys
 import tempfile
-from importlib import import_module
 from typing import Any, Optional
 
 import attrs
@@ -27,6 +25,7 @@ import attrs
 from wlcg_isolate import mappings
 from wlcg_isolate.errors import IsolateError, RequestError
 from wlcg_isolate.outcome import Outcome
+from wlcg_isolate.pilots._again import command_line
 from wlcg_isolate.pilots.cric import invalid, registry_logins, request_for
 from wlcg_isolate.pilots.panda_outcomes import FileStart, interpret, outcome_for, remember, resolve_transform_error
 from wlcg_isolate.pilots.panda_transfers import is_transfer, of_the_site, trusted
@@ -227,8 +226,6 @@ _ONCE = 'rm -f -- "$0"\n'
 #: A number that any shell takes in a redirection.
 _REQUEST_FD = 3
 
-_MAIN = "import sys; sys.path[:0] = {}; import wlcg_isolate.__main__"
-
 
 def _line_of_run(request: Request, settings: list[str], private: _Private, outcome: str) -> str:
     """
@@ -238,21 +235,13 @@ def _line_of_run(request: Request, settings: list[str], private: _Private, outco
     It is executed in the shell's place, so that the pilot's signals reach it,
     and it reads a file that is gone already.
     """
-    places = {os.path.dirname(os.path.dirname(import_module(name).__file__ or "")) for name in _NEEDED}
-    values = attrs.asdict(request, filter=lambda _field, value: value not in (None, (), {}))
-    text = json.dumps({**values, "env": dict(request.env), "settings": dict(request.settings)})
-    file = shlex.quote(private.file(".json", text))
-    # Without -I, Python would look for modules in the payload's directory, which the pilot has in PYTHONPATH.
-    words = [sys.executable, "-I", "-c", _MAIN.format(sorted(places)), "run", "--request", f"/dev/fd/{_REQUEST_FD}"]
+    file = shlex.quote(private.file(".json", json.dumps(request.to_dict())))
+    words = command_line("run", "--request", f"/dev/fd/{_REQUEST_FD}")
     words += ["--outcome", outcome] if outcome else []
     for setting in settings:
         words += ["--set", setting]
 
     return f"exec {_REQUEST_FD}<{file} && rm -f -- {file} && exec {shlex.join(words)}"
-
-
-#: Where these are, is all that the command line needs.
-_NEEDED = ("attrs", "cattrs", "spython", "structlog", "wlcg_isolate")
 
 
 def _give_up(job: Any, outcome: Outcome, label: str) -> None:

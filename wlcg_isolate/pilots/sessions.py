@@ -33,7 +33,6 @@ import attrs
 from wlcg_isolate.errors import Problem, RequestError
 from wlcg_isolate.pilots.starters import Starter
 from wlcg_isolate.request import Payload, Request
-from wlcg_isolate.structure import request_from_dict, request_to_dict
 
 __all__ = ["Session", "begin", "keep", "kept", "preload", "session_directory"]
 
@@ -117,7 +116,7 @@ def keep(starter: Starter, session: Session) -> None:
         OSError: That is not possible.
     """
     data = {"environ": dict(session.environ), "preload": session.preload, "dummy": session.dummy}
-    starter.keep(_FILE, json.dumps({"request": request_to_dict(session.request), **data}) + "\n")
+    starter.keep(_FILE, json.dumps({"request": session.request.to_dict(), **data}) + "\n")
 
 
 def kept(starter: Starter) -> Session:
@@ -127,6 +126,8 @@ def kept(starter: Starter) -> Session:
     Raises:
         RequestError: There is no such job, or it cannot be read.
     """
+    from wlcg_isolate.structure import request_from_dict
+
     try:
         text = starter.kept(_FILE)
     except OSError as e:

@@ -91,6 +91,21 @@ class Request:
     def __attrs_post_init__(self) -> None:
         refuse(self._faults(), "request")
 
+    def to_dict(self) -> dict[str, Any]:
+        """
+        Give the request in plain types, as ``--request`` reads it; what is
+        not set is left out.
+
+        It holds the values of the payload's variables.
+        """
+        data: dict[str, Any] = attrs.asdict(
+            self,
+            filter=lambda _field, value: value not in (None, (), {}),
+            value_serializer=lambda _instance, _field, value: _plain(value),
+        )
+
+        return data
+
     def _faults(self) -> Iterator[tuple[str, str]]:
         for field, kind in (("payload", Payload), ("identity", Identity)):
             if not isinstance(getattr(self, field), kind):
@@ -140,3 +155,10 @@ class Request:
             fault = text_fault(value, empty=True)
             if fault:
                 yield f"env[{name}]", fault
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+
+    return [_plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value

@@ -14,7 +14,7 @@ from wlcg_isolate.host.procfs import start_ticks
 from wlcg_isolate.pilots import sessions, starters
 from wlcg_isolate.pilots.sessions import Session
 from wlcg_isolate.pilots.starters import Starter
-from wlcg_isolate.structure import request_from_dict, request_to_dict
+from wlcg_isolate.structure import request_from_dict
 
 REQUEST = Request(
     payload=Payload(command=("job", "\udcff")),
@@ -94,7 +94,7 @@ def test_parent():
 
 def test_request_in_plain_types():
     """A request comes through plain types as it was."""
-    assert REQUEST == request_from_dict(request_to_dict(REQUEST))
+    assert REQUEST == request_from_dict(REQUEST.to_dict())
 
 
 def test_session_is_kept(starter):
