@@ -19,5 +19,5 @@ autodoc_class_signature = "separated"
 nitpick_ignore_regex = [
     # Types of other projects, whose inventories cannot be fetched without network.
     ("py:.*", r"(attrs?|collections|typing|os|subprocess)\..*"),
-    ("py:.*", r"(Any|Callable|Container|HostFacts|Iterable|Mapping|Optional|Ready|Sequence)"),
+    ("py:.*", r"(Any|Callable|Container|HostFacts|Iterable|Mapping|Optional|Ready|Sequence|PilotException)"),
 ]

@@ -114,8 +114,8 @@ def create_middleware_container_command(
             plug-ins that call this.
 
     Raises:
-        PilotException: It cannot be isolated; the job has the error code that
-            says why.
+        PilotException: Of the pilot.  It cannot be isolated; the job has the
+            error code that says why.
     """
     line = _wrapped(cmd, job, label, proxy=proxy, setup=setup)
     if line:
