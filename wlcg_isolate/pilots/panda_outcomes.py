@@ -40,6 +40,12 @@ _UNSEEN = -1
 #: Source: PanDAWMS/pilot3, pilot/common/errorcodes.py, UNKNOWNTRFFAILURE.
 _UNKNOWN_FAILURE = 1315
 
+#: The line leaves its status unless its shell is ended, which the pilot does, with TERM first.
+_BY_PILOT = 128 + signal.SIGTERM
+
+#: More than a site lets a payload take for its end.
+_STOP_SECONDS = 120.0
+
 #: What a killed process needs to be gone, with all that it ran.
 _END_SECONDS, _PAUSE_SECONDS = 2.0, 0.05
 
@@ -102,11 +108,17 @@ def outcome_for(job: Any) -> Optional[Outcome]:
 
 
 def _outcome_left_by(start: Start) -> Outcome:
-    try:
-        return outcome_of(start)
-    except RequestError:
-        # The line leaves its status unless its shell is ended, which the pilot does, with TERM first.
-        return outcome_of(start, 128 + signal.SIGTERM)
+    deadline = time.monotonic() + _STOP_SECONDS
+    while True:
+        for status in (None, _BY_PILOT):
+            with contextlib.suppress(RequestError):
+                return outcome_of(start, status)
+        # The pilot has ended the line's shell, and what watches the payload gives it time to end.
+        if time.monotonic() > deadline:
+            return of_kind(
+                "stopped", "told to end by the pilot, and has not yet", started=True, signal=int(signal.SIGTERM)
+            )
+        time.sleep(_PAUSE_SECONDS)
 
 
 def _outcome_in(start: FileStart, job: Any) -> Outcome:

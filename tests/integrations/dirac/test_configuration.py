@@ -157,7 +157,7 @@ if ROOT and UNIFIED:
 
         def look():
             deadline = time.monotonic() + 30
-            while "python" not in " ".join(seen.values()) and time.monotonic() < deadline:
+            while "Wrapper_7" not in " ".join(seen.values()) and time.monotonic() < deadline:
                 for file in path.glob("subproc_*/cgroup.procs"):
                     for pid in file.read_text().split():
                         try:

@@ -12,6 +12,7 @@ from wlcg_isolate.outcome import classify
 from wlcg_isolate.pilots import cric, panda, panda_outcomes
 from wlcg_isolate.pilots.alrb import alrb_problems
 from wlcg_isolate.policy import Policy
+from wlcg_isolate.remains import Start
 
 
 def job(**more):
@@ -226,3 +227,16 @@ def test_needs_a_job():
         panda.create_stagein_container_command("/x", "echo x")
     assert panda.do_use_container(job=None)
     assert panda.outcome_for(job(jobid="unknown")) is None
+
+
+def test_job_that_takes_long_to_end(mocker):
+    """Where a payload outlives all patience, it is told that it was stopped, and by whom."""
+    start = mocker.Mock(spec=Start)
+    mocker.patch.object(panda_outcomes, "outcome_of", side_effect=RequestError([]))
+    mocker.patch.object(panda_outcomes, "_STOP_SECONDS", -1.0)
+    job = SimpleNamespace(jobid="slow")
+    panda_outcomes.remember(job, start)
+    outcome = panda_outcomes.outcome_for(job)
+
+    assert ("stopped", True, 15) == (outcome.kind, outcome.started, outcome.signal)
+    assert [mocker.call(start, None), mocker.call(start, 143)] == panda_outcomes.outcome_of.call_args_list
