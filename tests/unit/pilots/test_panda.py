@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from wlcg_isolate.errors import RequestError
+from wlcg_isolate.errors import Problem, RequestError
 from wlcg_isolate.outcome import classify
 from wlcg_isolate.pilots import cric, panda, panda_outcomes
 from wlcg_isolate.pilots.alrb import alrb_problems
@@ -232,7 +232,8 @@ def test_needs_a_job():
 def test_job_that_takes_long_to_end(mocker):
     """Where a payload outlives all patience, it is told that it was stopped, and by whom."""
     start = mocker.Mock(spec=Start)
-    mocker.patch.object(panda_outcomes, "outcome_of", side_effect=RequestError([]))
+    running = RequestError([Problem(kind="request-invalid", message="the payload still runs")])
+    mocker.patch.object(panda_outcomes, "outcome_of", side_effect=running)
     mocker.patch.object(panda_outcomes, "_STOP_SECONDS", -1.0)
     job = SimpleNamespace(jobid="slow")
     panda_outcomes.remember(job, start)
