@@ -115,7 +115,8 @@ def _is_over(path: str, name: str, space: str) -> bool:
     if len(parts) != 3:
         return False
     try:
-        if parts[0] == space:
+        # Where /proc is mounted with hidepid, a user cannot see when a starter of root began.
+        if parts[0] == space and parts[2] != "None":
             return str(start_ticks(int(parts[1]))) != parts[2]
 
         return time.time() - os.stat(path).st_mtime > _OLD

@@ -73,11 +73,12 @@ def test_forgotten(tmp_path):
     space = os.stat("/proc/self/ns/pid").st_ino
     living = f"{space}.{os.getpid()}.{start_ticks(os.getpid())}"
     others = {living: False, f"{space}.{os.getpid()}.1": True, f"{space}.4194305.5": True, "1.4194305.5": False}
+    others[f"{space}.4194305.None"] = False
     for name in [*others, "no.starter"]:
         Starter(path=str(tmp_path / name)).keep("a", "")
-    old = tmp_path / "1.2.3"
-    Starter(path=str(old)).keep("a", "")
-    os.utime(old, (0, 0))
+    for name in ("1.2.3", f"{space}.7.None"):
+        Starter(path=str(tmp_path / name)).keep("a", "")
+        os.utime(tmp_path / name, (0, 0))
     mine.keep("a", "")
     mine.forget()
 
