@@ -224,12 +224,14 @@ class Hooked:
         self.slot = slot
 
     def run(self, script, job="", **environ):
-        """Run a script, in which PROGRAM is the command line; give what it printed."""
+        """Run a script, in which "isolate" is the command line; give what it printed."""
         (self.slot.scratch / "ad").write_text(f'GlobalJobId = "true#1"\n{job}\n')
         (self.slot.scratch / ".machine.ad").write_text('Name = "slot1@wn"\n')
+        function = f'isolate() {{ {shlex.join(self.slot.program)} "$@"; }}'
         done = subprocess.run(
-            ["sh", "-c", f"{script}; exit $?"], cwd=self.slot.scratch, capture_output=True, text=True, timeout=60,
-            env={**self.slot.environ, **environ, "PROGRAM": shlex.join(self.slot.program)}, check=False,
+            ["sh", "-c", f"{function}; {script}; exit $?"],
+            cwd=self.slot.scratch, capture_output=True, text=True, timeout=60,
+            env={**self.slot.environ, **environ}, check=False,
         )  # fmt: skip
         self.stderr = done.stderr
 
@@ -245,9 +247,9 @@ def hooked(slot):
 def test_hooks_and_wrapper_of_one_job(hooked, slot, image):
     """What the hook was given counts: not the ads that came with the job's files."""
     script = (
-        "$PROGRAM job-hook --before-transfer <ad; $PROGRAM job-hook <ad;"
+        "isolate job-hook --before-transfer <ad; isolate job-hook <ad;"
         "echo 'GlobalJobId = \"forged\"' | tee .job.ad >.machine.ad;"
-        "$PROGRAM job-wrapper --require-hook -- echo ran"
+        "isolate job-wrapper --require-hook -- echo ran"
     )
     said = hooked.run(script, job=f'SingularityImage = "{image("tiny")}"')
 
@@ -262,10 +264,10 @@ def test_hook_judges(hooked, image):
     missing = 'SingularityImage = "/nosuch/image"'
     good = f'SingularityImage = "{image("tiny")}"'
 
-    assert hooked.run("$PROGRAM job-hook <ad", job=missing).startswith("HookStatusCode = 66\nHookStatusMessage =")
-    assert hooked.run("$PROGRAM job-hook --missing-image requeue <ad", job=missing).startswith("HookStatusCode = 307")
-    assert hooked.run("$PROGRAM job-hook <ad", job=good, PATH="/usr/bin:/bin").startswith("HookStatusCode = 300")
-    assert "HookStatusCode = 0\n" == hooked.run("$PROGRAM job-hook --before-transfer <ad", job=missing)
+    assert hooked.run("isolate job-hook <ad", job=missing).startswith("HookStatusCode = 66\nHookStatusMessage =")
+    assert hooked.run("isolate job-hook --missing-image requeue <ad", job=missing).startswith("HookStatusCode = 307")
+    assert hooked.run("isolate job-hook <ad", job=good, PATH="/usr/bin:/bin").startswith("HookStatusCode = 300")
+    assert "HookStatusCode = 0\n" == hooked.run("isolate job-hook --before-transfer <ad", job=missing)
 
 
 @pytest.mark.serves("osg", "missing image: no job")
