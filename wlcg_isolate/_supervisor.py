@@ -92,12 +92,16 @@ tidy() {
     remove "$scratch"
 }
 
-# It ends at an ALRM, which no pilot sends; its sleep with it.
+# It ends at an ALRM, which no pilot sends; its sleep with it, also where its number is not noted yet.
 timer() {
-    nap=
-    trap '[ -z "$nap" ] || kill -KILL "$nap"; exit 0' ALRM
+    nap= over=
+    trap 'if [ -n "$nap" ]; then kill -KILL "$nap"; exit 0; fi; over=yes' ALRM
     sleep "$1" &
     nap=$!
+    [ -z "$over" ] || {
+        kill -KILL "$nap"
+        exit 0
+    }
     wait "$nap"
     shift
     "$@"

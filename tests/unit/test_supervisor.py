@@ -47,6 +47,18 @@ def test_process_that_vanishes():
         assert b"<>\n" == done.stdout
 
 
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_timer_leaves_no_sleep(shell):
+    """A timer that is ended at any moment of its start takes its sleep with it."""
+    text = PROGRAM[PROGRAM.index("timer() {") : PROGRAM.index("hung() {")]
+    # Each is ended a little later than the one before.
+    ended = "timer 8643 : & j=0; while [ $j -lt $((i % 40 * 8)) ]; do j=$((j+1)); done; kill -ALRM $!; i=$((i+1))"
+    script = f"{text} i=0; while [ $i -lt 200 ]; do {ended}; done; wait; pgrep -P 1 -f 'sleep 864[3]'"
+    done = subprocess.run([shell, "-c", script], check=False, timeout=60, capture_output=True)
+
+    assert b"" == done.stdout
+
+
 def test_command(plan, present):
     """What a plan decides is in arguments and variables; the runtime's call is at the end."""
     made = plan("tool", "a b", timeout=1.5, binds=[Bind(source="/cvmfs", target="/tmp/a b\n")])

@@ -17,6 +17,9 @@ import psutil
 import pytest
 from DIRAC.Core.Utilities import Subprocess
 
+from wlcg_isolate.errors import Problem, RequestError
+from wlcg_isolate.pilots.dirac import element
+
 #: Seconds until all has gone: what payloads have between TERM and KILL is 1.
 GONE = 20.0
 
@@ -205,3 +208,13 @@ def test_endless_line(pilot, proxy, monkeypatch):
     assert len(result["Message"]) < 1000
     assert result["Outcome"]["started"]
     assert [] == pilot.left()
+
+
+def test_container_that_nothing_ends(monkeypatch):
+    """A job that not even KILL ends is told as stopped, and the pilot's own interrupt goes on."""
+    running = RequestError([Problem(kind="request-invalid", message="the payload still runs")])
+    monkeypatch.setattr(element, "wait_for_end", lambda _plan: None)
+    monkeypatch.setattr(element, "outcome_of", lambda _plan, _status: (_ for _ in ()).throw(running))
+    outcome = element._stopped(None)
+
+    assert ("stopped", True, signal.SIGTERM) == (outcome.kind, outcome.started, outcome.signal)

@@ -32,10 +32,10 @@ from DIRAC.Core.Utilities.CGroups2 import CG2Manager
 from DIRAC.Resources.Computing.SingularityComputingElement import CONTAINER_WORKDIR, SingularityComputingElement
 
 from wlcg_isolate._supervisor import supervised
-from wlcg_isolate.errors import IsolateError, LaunchError, Problem
+from wlcg_isolate.errors import IsolateError, LaunchError, Problem, RequestError
 from wlcg_isolate.launch.cgroup import own_group
 from wlcg_isolate.launch.mounts import mounts_of
-from wlcg_isolate.outcome import Outcome
+from wlcg_isolate.outcome import Outcome, of_kind
 from wlcg_isolate.pilots.dirac import configured
 from wlcg_isolate.pilots.dirac.ending import Lifeline, wait_for_end, was_begun
 from wlcg_isolate.pilots.dirac.renewal import renewing
@@ -254,8 +254,12 @@ def _stopped(plan: Plan) -> Outcome:
     """
     status = wait_for_end(plan)
 
-    # Where DIRAC has taken the status itself, it has sent signals before.
-    return outcome_of(plan, -signal.SIGTERM if status is None else status)
+    try:
+        # Where DIRAC has taken the status itself, it has sent signals before.
+        return outcome_of(plan, -signal.SIGTERM if status is None else status)
+    except RequestError:
+        # Not even KILL ends what waits for a disk.
+        return of_kind("stopped", "told to end, and has not yet", started=True, signal=int(signal.SIGTERM))
 
 
 def _given_up(plan: Plan, reason: str) -> Outcome:
