@@ -25,6 +25,14 @@ _VARIABLES = (
 _IN_HOME = (".globus", ".ssh", ".condor/tokens.d", ".oidc-agent")
 
 
+def named_path(name: str, value: str) -> str:
+    """
+    Give the path in a variable that names a credential: kerberos(7) writes a
+    type before it.
+    """
+    return value[len("FILE:") :] if name == "KRB5CCNAME" and value.startswith("FILE:") else value
+
+
 def credential_places(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """
     List where credentials of the pilot may be.
@@ -33,8 +41,7 @@ def credential_places(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         The name of each in words, and its normal path.
     """
     for name in _VARIABLES:
-        value = environ.get(name, "")
-        value = value[len("FILE:") :] if name == "KRB5CCNAME" and value.startswith("FILE:") else value
+        value = named_path(name, environ.get(name, ""))
         if value.startswith("/"):
             yield name, normal_path(value)
     home = environ.get("HOME", "")

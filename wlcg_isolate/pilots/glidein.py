@@ -22,6 +22,7 @@ from typing import Optional
 
 from wlcg_isolate._values import is_below
 from wlcg_isolate.errors import IsolateError, PlanError, Problem, RequestError
+from wlcg_isolate.host.pilot import named_path
 from wlcg_isolate.pilots.classads import Ad, environment_of
 from wlcg_isolate.pilots.glidein_environment import CREDENTIALS, kept_names, passing, read_tokens
 from wlcg_isolate.pilots.glidein_images import choose_image
@@ -143,7 +144,7 @@ def request_for(
         raise PlanError([_problem(f"is {status}, and nothing runs without isolation", "GWMS_SINGULARITY_STATUS")])
     here = workdir or os.getcwd()
     places = Places(outside=outside_places(environ, here), inside="/srv")
-    env = {name: places.rewrite_list(_as_path(name, environ[name])) for name in passing(environ, job)}
+    env = {name: places.rewrite_list(named_path(name, environ[name])) for name in passing(environ, job)}
     # HTCondor leaves a job's own credentials in its scratch directory; what names one elsewhere names the pilot's.
     env = {name: value for name, value in env.items() if name not in CREDENTIALS or is_below(value, "/srv")}
 
@@ -157,10 +158,6 @@ def request_for(
         identity=_identity(job, machine),
         settings=_settings(job, machine, environ),
     )
-
-
-def _as_path(name: str, value: str) -> str:
-    return value[len("FILE:") :] if name == "KRB5CCNAME" and value.startswith("FILE:") else value
 
 
 def _settings(job: Ad, machine: Ad, environ: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
